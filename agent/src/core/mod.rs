@@ -1,0 +1,9 @@
+//! Pure machines and the vocabulary that every layer shares.
+//!
+//! Nothing here knows of tokio, of I/O or of a clock: time is passed in, and what
+//! happened is returned. That is what makes the promises about offsets and the
+//! writer's lease testable for any interleaving.
+
+pub mod id;
+pub mod position;
+pub mod reason;

@@ -1,0 +1,104 @@
+//! How the agent reaches a console's bytes.
+//!
+//! The trait is small on purpose: whoever drives a console knows that bytes come, that
+//! bytes go, and that it ends. What an endpoint must keep is that it drains what the
+//! guest writes whether anybody looks or not, and that it keeps no descriptor of the
+//! console open while it does not.
+
+use std::sync::Arc;
+
+/// How an endpoint is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointKind {
+    /// A console stream of libvirt.
+    LibvirtStream,
+    /// A pseudo-terminal opened by path.
+    Pty,
+    /// A unix socket.
+    UnixSocket,
+    /// A TCP socket.
+    TcpSocket,
+}
+
+/// Takes what an attached endpoint delivers.
+///
+/// Called from whatever thread the endpoint reads on, and so never blocks: it copies the
+/// bytes away under a lock that nobody holds for longer than a copy of 64 KiB.
+pub trait OutputSink: Send + Sync + 'static {
+    /// Bytes from the guest, in order.
+    fn output(&self, bytes: &[u8]);
+
+    /// Nothing more will come. Called once, after the last [`OutputSink::output`].
+    fn ended(&self, end: EndpointEnd);
+}
+
+/// How an attachment ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndpointEnd {
+    /// The far side closed: the QEMU is gone, or going.
+    Eof,
+    /// Somebody else took the console from us.
+    Displaced,
+    /// The way there broke, as this says; the QEMU may well live on.
+    Lost(String),
+}
+
+/// Why an endpoint could not be attached or written to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// The VM is off.
+    #[error("the VM is not running")]
+    NotRunning,
+    /// The VM starts and its console is not there yet.
+    #[error("the console does not exist yet: {0}")]
+    NotReady(String),
+    /// Another process holds the console.
+    #[error("another process holds the console: {0}")]
+    HeldByOther(String),
+    /// The agent lacks the permission.
+    #[error("permission denied: {0}")]
+    Denied(String),
+    /// This type of endpoint is not served.
+    #[error("not supported: {0}")]
+    Unsupported(String),
+    /// The VM or the console is not known (any longer).
+    #[error("no such console: {0}")]
+    NotFound(String),
+    /// The hypervisor could not be reached, did not answer in time, or failed.
+    #[error("the hypervisor did not serve the console: {0}")]
+    Unreachable(String),
+}
+
+/// A way to one console, which can be attached any number of times, one at a time.
+#[async_trait::async_trait]
+pub trait Endpoint: Send + Sync + 'static {
+    /// How it is reached.
+    fn kind(&self) -> EndpointKind;
+
+    /// Attaches: from now on everything that the guest writes goes to `sink`.
+    ///
+    /// # Errors
+    /// See [`EndpointError`]; none of them leaves anything attached.
+    ///
+    /// # Cancel safety
+    /// If dropped, nothing stays attached (though letting go may take a moment).
+    async fn attach(&self, sink: Arc<dyn OutputSink>)
+    -> Result<Box<dyn Attachment>, EndpointError>;
+}
+
+/// An attached endpoint. Dropping it lets the console go, without waiting for that.
+#[async_trait::async_trait]
+pub trait Attachment: Send + 'static {
+    /// Writes the beginning of `bytes` to the guest and tells how many bytes were taken,
+    /// at least one unless `bytes` is empty. Waits while the guest does not read.
+    ///
+    /// # Errors
+    /// The attachment is broken; [`OutputSink::ended`] is called too.
+    ///
+    /// # Cancel safety
+    /// If dropped before it returns, nothing was written.
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, EndpointError>;
+
+    /// Lets the console go and waits until it is free for others.
+    async fn detach(self: Box<Self>);
+}

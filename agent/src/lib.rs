@@ -1,0 +1,7 @@
+//! The vmconsole agent: serial and virtio consoles of KVM guests over gRPC.
+//!
+//! ARCHITECTURE.md has the map of the modules. A module names only those of lower layers.
+
+pub mod core;
+pub mod endpoint;
+pub mod hypervisor;
