@@ -10,6 +10,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
+        // `connect` would pull a transport into the agent, which has its own accept loop.
+        .build_transport(false)
         // Output and input bytes are shared slices of the message they came in, not copies.
         .bytes(".vmconsole.v1.Output.data")
         .bytes(".vmconsole.v1.Input.data")
