@@ -4,6 +4,13 @@
 //! happened is returned. That is what makes the promises about offsets and the
 //! writer's lease testable for any interleaving.
 
+pub mod gather;
 pub mod id;
+pub mod input;
+pub mod lease;
+pub mod output;
 pub mod position;
 pub mod reason;
+pub mod ring;
+pub mod stamps;
+pub mod window;

@@ -1,0 +1,222 @@
+//! A session's input on its way to the guest, counted to the byte.
+//!
+//! ```text
+//!   push            begin_write             settle(n): n bytes were taken
+//!  ──────▶ pending ─────────────▶ in flight ─────────────────────────────▶ done (written)
+//!     │       │   ▲                    │
+//!     │       │   └── the rest ────────┤
+//!     │       │ refuse_pending         │ the rest, if refused meanwhile
+//!     └───────┴────────────────────────┴──────────────────────────────────▶ done (refused)
+//! ```
+//! Every byte has an offset and ends up written or refused, once. Whether the session may
+//! write is not decided here.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+
+use super::lease::Epoch;
+use super::reason::Reason;
+
+/// How many bytes a client may send beyond what is done with.
+pub const INPUT_WINDOW: u64 = 64 * 1024;
+
+/// The most refused stretches that wait to be told to a client. Neighbours with one
+/// reason count as one; a client that collects more does not read its answers.
+pub const MAX_REFUSED: usize = 64;
+
+/// Input that was not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The first byte's offset.
+    pub from: u64,
+    /// The offset after the last byte.
+    pub to: u64,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What a client did wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InputError {
+    /// Bytes are missing before these.
+    #[error("input at offset {offset} came where {expected} was expected")]
+    Ahead {
+        /// The offset that came.
+        offset: u64,
+        /// The offset that was due.
+        expected: u64,
+    },
+    /// More bytes than the window allows.
+    #[error("input up to offset {end} passes the window, which ends at {limit}")]
+    PastWindow {
+        /// Where the input would have ended.
+        end: u64,
+        /// Where the window ends.
+        limit: u64,
+    },
+    /// Too many refusals that the client has not read.
+    #[error("too many refusals of input wait to be read")]
+    Unread,
+}
+
+/// The most stretches of waiting input with refused input between them. A client that
+/// makes more sends under a wrong epoch and a right one in turn.
+pub const MAX_STRETCHES: usize = 64;
+
+/// Neighbouring bytes that wait.
+#[derive(Debug)]
+struct Stretch {
+    from: u64,
+    bytes: BytesMut,
+    epoch: Epoch,
+}
+
+impl Stretch {
+    fn end(&self) -> u64 {
+        self.from + self.bytes.len() as u64
+    }
+}
+
+/// A session's input. Holds at most [`INPUT_WINDOW`] bytes.
+#[derive(Debug, Default)]
+pub struct InputQueue {
+    /// The offset after the last byte that came.
+    received: u64,
+    /// What is in flight, and then what waits. No stretch is empty.
+    pending: VecDeque<Stretch>,
+    /// How much of the first stretch is being written.
+    in_flight: usize,
+    /// Refuse what waits as soon as what is in flight is settled.
+    refuse_at_settling: Option<Reason>,
+    refused: Vec<Refused>,
+}
+
+impl InputQueue {
+    /// The offset that the next byte must have.
+    pub const fn expected(&self) -> u64 {
+        self.received
+    }
+
+    /// Every byte below was written or refused.
+    pub fn done(&self) -> u64 {
+        self.pending
+            .front()
+            .map_or(self.received, |first| first.from)
+    }
+
+    /// Takes what a client sent. What it had sent before is dropped; the rest waits, or is
+    /// refused if `verdict` says so.
+    ///
+    /// # Errors
+    /// [`InputError`]; the session is over then.
+    pub fn push(
+        &mut self,
+        offset: u64,
+        epoch: Epoch,
+        bytes: &[u8],
+        verdict: Result<(), Reason>,
+    ) -> Result<(), InputError> {
+        let expected = self.received;
+        let had = expected
+            .checked_sub(offset)
+            .ok_or(InputError::Ahead { offset, expected })?;
+        let had = usize::try_from(had).unwrap_or(usize::MAX).min(bytes.len());
+        let new = &bytes[had..];
+        let (end, limit) = (expected + new.len() as u64, self.done() + INPUT_WINDOW);
+        if end > limit {
+            return Err(InputError::PastWindow { end, limit });
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.received = end;
+        // Bytes of two epochs never wait together: a change of writer refuses what waits.
+        let joins = self.pending.back().is_none_or(|last| last.epoch == epoch);
+        match verdict.and(if joins {
+            Ok(())
+        } else {
+            Err(Reason::TakenOver)
+        }) {
+            Ok(()) => self.append(expected, epoch, new),
+            Err(reason) => self.note_refused(expected, end, reason),
+        }
+        let unread = self.refused.len() > MAX_REFUSED || self.pending.len() > MAX_STRETCHES;
+        if unread {
+            Err(InputError::Unread)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn append(&mut self, from: u64, epoch: Epoch, new: &[u8]) {
+        match self.pending.back_mut() {
+            Some(last) if last.end() == from => last.bytes.extend_from_slice(new),
+            _ => self.pending.push_back(Stretch {
+                from,
+                bytes: BytesMut::from(new),
+                epoch,
+            }),
+        }
+    }
+
+    /// The next bytes to write, at most `max`; they are in flight until
+    /// [`InputQueue::settle`]. `None` if nothing waits, or something is in flight.
+    pub fn begin_write(&mut self, max: usize) -> Option<Bytes> {
+        let first = self
+            .pending
+            .front()
+            .filter(|_| self.in_flight == 0 && max > 0)?;
+        self.in_flight = first.bytes.len().min(max);
+        Some(Bytes::copy_from_slice(&first.bytes[..self.in_flight]))
+    }
+
+    /// `written` bytes of those in flight were taken; the rest waits again.
+    pub fn settle(&mut self, written: usize) {
+        let written = written.min(std::mem::take(&mut self.in_flight));
+        if let Some(first) = self.pending.front_mut() {
+            first.bytes.advance(written);
+            first.from += written as u64;
+        }
+        self.pending.pop_front_if(|first| first.bytes.is_empty());
+        if let Some(reason) = self.refuse_at_settling.take() {
+            self.refuse_pending(reason);
+        }
+    }
+
+    /// Refuses all that waits: at once, or as soon as what is in flight is settled.
+    pub fn refuse_pending(&mut self, reason: Reason) {
+        if self.in_flight > 0 {
+            self.refuse_at_settling = Some(reason);
+            return;
+        }
+        for stretch in std::mem::take(&mut self.pending) {
+            self.note_refused(stretch.from, stretch.end(), reason);
+        }
+    }
+
+    /// Refuses what is in flight, of which nobody knows how much was written; the rest
+    /// waits.
+    pub fn refuse_in_flight(&mut self, reason: Reason) {
+        let (from, lost) = (self.done(), self.in_flight);
+        if lost > 0 {
+            self.note_refused(from, from + lost as u64, reason);
+            self.settle(lost);
+        }
+    }
+
+    /// The refusals that were not told yet; they count as told now.
+    pub fn take_refused(&mut self) -> Vec<Refused> {
+        std::mem::take(&mut self.refused)
+    }
+
+    fn note_refused(&mut self, from: u64, to: u64, reason: Reason) {
+        match self.refused.last_mut() {
+            Some(last) if last.to == from && last.reason == reason => last.to = to,
+            _ => self.refused.push(Refused { from, to, reason }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,383 @@
+//! A console's output as viewers see it: generations of bytes, with every loss told.
+//!
+//! ```text
+//!            begin                 begin                    nobody reads it
+//!  (none) ─────────▶ current ───────────────▶ previous ─────────────────▶ (forgotten)
+//!                     │   ▲
+//!             append, │   │ interrupt: bytes of unknown number are missing here
+//!                     └───┘
+//! ```
+//! One generation is one ring of one running QEMU. The one before it is kept only as long
+//! as a cursor is still in it, so that a viewer gets the last words of a crashed guest.
+//! History and live output are the same thing here: a cursor that pulls.
+//!
+//! This file refuses to wait, to wake anybody and to know the time.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use super::position::{Generation, Position};
+use super::ring::Ring;
+use super::stamps::{Stamp, Stamps};
+
+/// The most interruptions that are remembered within one ring. One more forgets the
+/// output before the oldest of them, as a gap whose length is not known.
+pub const MAX_INTERRUPTIONS: usize = 64;
+
+/// Why output is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapReason {
+    /// The ring went on before the viewer could read.
+    Overrun,
+    /// The agent was not attached for a while.
+    NotAttached,
+    /// A whole generation ended before the viewer could get there.
+    GenerationPassed,
+}
+
+/// Output that a viewer will not get: from `from` up to and not including `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Where the viewer was.
+    pub from: Position,
+    /// Where it goes on.
+    pub to: Position,
+    /// Whether the offsets' difference is how much was lost.
+    pub length_known: bool,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// What a cursor finds next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Bytes, and when the newest of them was read.
+    Output {
+        /// The first byte's position.
+        position: Position,
+        /// At least one byte.
+        bytes: Bytes,
+        /// When the newest was read.
+        time: Stamp,
+    },
+    /// Missing bytes.
+    Gap(Gap),
+    /// The next generation, from its beginning.
+    GenerationStarted(Position),
+    /// Nothing yet.
+    Idle,
+}
+
+/// Where a viewer begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With what comes from now on.
+    Live,
+    /// So many bytes before that, as far as the current generation is kept.
+    TailBytes(u64),
+}
+
+/// A viewer's place. To be given back with [`OutputLog::close`].
+#[derive(Debug)]
+pub struct Cursor {
+    position: Position,
+    /// The first interruption that this viewer has yet to be told of.
+    interruption: u64,
+}
+
+impl Cursor {
+    /// The next byte that the viewer expects.
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+}
+
+#[derive(Debug)]
+struct Interruption {
+    number: u64,
+    offset: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    generation: Generation,
+    ring: Ring,
+    stamps: Stamps,
+    interruptions: VecDeque<Interruption>,
+    next_interruption: u64,
+    /// Interruptions below this number went with the output around them.
+    forgotten_interruptions: u64,
+    cursors: usize,
+}
+
+/// A console's output.
+#[derive(Debug)]
+pub struct OutputLog {
+    limit: usize,
+    previous: Option<Kept>,
+    current: Kept,
+}
+
+impl OutputLog {
+    /// Begins with an empty first generation. Each generation keeps at most `limit` bytes.
+    pub fn new(limit: usize, generation: Generation) -> Self {
+        Self {
+            limit,
+            previous: None,
+            current: Kept::new(limit, generation),
+        }
+    }
+
+    /// The next byte to come.
+    pub const fn head(&self) -> Position {
+        Position {
+            generation: self.current.generation,
+            offset: self.current.ring.end(),
+        }
+    }
+
+    /// The oldest byte of the current generation that is kept.
+    pub const fn oldest(&self) -> Position {
+        Position {
+            generation: self.current.generation,
+            offset: self.current.ring.oldest(),
+        }
+    }
+
+    /// Bytes of memory that the rings hold.
+    pub fn allocated(&self) -> usize {
+        self.current.ring.allocated()
+            + self
+                .previous
+                .as_ref()
+                .map_or(0, |kept| kept.ring.allocated())
+    }
+
+    /// Adds bytes that were read at `time`.
+    pub fn append(&mut self, bytes: &[u8], time: Stamp) {
+        self.current.ring.append(bytes);
+        self.current.stamps.appended(self.current.ring.end(), time);
+        self.current.forget_passed_interruptions();
+    }
+
+    /// Says that bytes of unknown number are missing at the head.
+    pub fn interrupt(&mut self) {
+        self.current.interrupt();
+    }
+
+    /// Ends the current generation and begins another.
+    pub fn begin(&mut self, generation: Generation) {
+        let ended = std::mem::replace(&mut self.current, Kept::new(self.limit, generation));
+        self.previous = (ended.cursors > 0).then_some(ended);
+    }
+
+    /// A new viewer's place.
+    pub fn open(&mut self, start: Start) -> Cursor {
+        let kept = &mut self.current;
+        let back = match start {
+            Start::Live => 0,
+            Start::TailBytes(bytes) => bytes,
+        };
+        let offset = kept.ring.end().saturating_sub(back).max(kept.ring.oldest());
+        kept.cursors += 1;
+        let told = kept.interruptions.iter().find(|i| i.offset > offset);
+        let interruption = told.map_or(kept.next_interruption, |i| i.number);
+        Cursor {
+            position: Position {
+                generation: kept.generation,
+                offset,
+            },
+            interruption,
+        }
+    }
+
+    /// Takes a viewer's place back.
+    pub fn close(&mut self, cursor: Cursor) {
+        self.leave(cursor.position.generation);
+    }
+
+    /// What comes next for this viewer, at most `max` bytes of it; the cursor moves on.
+    pub fn next(&mut self, cursor: &mut Cursor, max: usize) -> Next {
+        let in_previous = match &self.previous {
+            Some(kept) => kept.generation == cursor.position.generation,
+            None => false,
+        };
+        let kept = if in_previous {
+            self.previous.as_mut()
+        } else {
+            Some(&mut self.current)
+        };
+        match kept {
+            Some(kept) if kept.generation == cursor.position.generation => {
+                match kept.next(cursor, max) {
+                    Next::Idle if in_previous => self.follow(cursor),
+                    next => next,
+                }
+            }
+            _ => self.skip(cursor),
+        }
+    }
+
+    /// Whether [`OutputLog::next`] would return anything but [`Next::Idle`].
+    pub fn waiting(&self, cursor: &Cursor) -> bool {
+        cursor.position.generation != self.current.generation
+            || cursor.position.offset != self.current.ring.end()
+            || cursor.interruption != self.current.next_interruption
+    }
+
+    /// From the end of the previous generation to the beginning of the current one.
+    fn follow(&mut self, cursor: &mut Cursor) -> Next {
+        self.leave(cursor.position.generation);
+        self.current.cursors += 1;
+        let started = Position {
+            generation: self.current.generation,
+            offset: 0,
+        };
+        *cursor = Cursor {
+            position: started,
+            interruption: 0,
+        };
+        Next::GenerationStarted(started)
+    }
+
+    /// From a generation that is no longer kept to the oldest byte of one that is.
+    fn skip(&mut self, cursor: &mut Cursor) -> Next {
+        let from = cursor.position;
+        self.current.cursors += 1;
+        let to = self.oldest();
+        let interruption = self.current.forgotten_interruptions;
+        *cursor = Cursor {
+            position: to,
+            interruption,
+        };
+        Next::Gap(Gap {
+            from,
+            to,
+            length_known: false,
+            reason: GapReason::GenerationPassed,
+        })
+    }
+
+    fn leave(&mut self, generation: Generation) {
+        if generation == self.current.generation {
+            self.current.cursors -= 1;
+        } else if let Some(kept) = self
+            .previous
+            .as_mut()
+            .filter(|k| k.generation == generation)
+        {
+            kept.cursors -= 1;
+            if kept.cursors == 0 {
+                self.previous = None;
+            }
+        }
+    }
+}
+
+impl Kept {
+    fn new(limit: usize, generation: Generation) -> Self {
+        Self {
+            generation,
+            ring: Ring::new(limit),
+            stamps: Stamps::default(),
+            interruptions: VecDeque::new(),
+            next_interruption: 0,
+            forgotten_interruptions: 0,
+            cursors: 0,
+        }
+    }
+
+    fn interrupt(&mut self) {
+        let offset = self.ring.end();
+        // Another one at the same place takes the first one's: whoever was told of that is
+        // told again, and whoever was not is told once.
+        if self
+            .interruptions
+            .back()
+            .is_some_and(|last| last.offset == offset)
+        {
+            self.interruptions.pop_back();
+        }
+        if self.interruptions.len() == MAX_INTERRUPTIONS
+            && let Some(passed) = self.interruptions.pop_front()
+        {
+            self.forgotten_interruptions = passed.number + 1;
+            self.ring.forget_before(passed.offset);
+        }
+        self.interruptions.push_back(Interruption {
+            number: self.next_interruption,
+            offset,
+        });
+        self.next_interruption += 1;
+    }
+
+    fn forget_passed_interruptions(&mut self) {
+        let oldest = self.ring.oldest();
+        while let Some(passed) = self.interruptions.pop_front_if(|i| i.offset < oldest) {
+            self.forgotten_interruptions = passed.number + 1;
+        }
+    }
+
+    fn next(&mut self, cursor: &mut Cursor, max: usize) -> Next {
+        let at = cursor.position;
+        let oldest = self.ring.oldest();
+        let passed = cursor.interruption < self.forgotten_interruptions;
+        if at.offset < oldest || passed {
+            let to = Position {
+                offset: oldest.max(at.offset),
+                ..at
+            };
+            // An interruption that is forgotten lay within: nobody knows how much was lost.
+            let length_known = !passed;
+            cursor.position = to;
+            cursor.interruption = cursor.interruption.max(self.forgotten_interruptions);
+            return Next::Gap(Gap {
+                from: at,
+                to,
+                length_known,
+                reason: GapReason::Overrun,
+            });
+        }
+        let ahead = self
+            .interruptions
+            .iter()
+            .find(|i| i.number >= cursor.interruption);
+        let until = match ahead {
+            Some(here) if here.offset == at.offset => {
+                cursor.interruption = here.number + 1;
+                return Next::Gap(Gap {
+                    from: at,
+                    to: at,
+                    length_known: false,
+                    reason: GapReason::NotAttached,
+                });
+            }
+            Some(ahead) => usize::try_from(ahead.offset - at.offset).unwrap_or(usize::MAX),
+            None => usize::MAX,
+        };
+        self.read(cursor, max.min(until))
+    }
+
+    fn read(&self, cursor: &mut Cursor, max: usize) -> Next {
+        let (first, second) = self.ring.read(cursor.position.offset, max);
+        let length = first.len() + second.len();
+        if length == 0 {
+            return Next::Idle;
+        }
+        let mut bytes = BytesMut::with_capacity(length);
+        bytes.extend_from_slice(first);
+        bytes.extend_from_slice(second);
+        let position = cursor.position;
+        cursor.position.offset += length as u64;
+        let time = self.stamps.at(cursor.position.offset);
+        Next::Output {
+            position,
+            bytes: bytes.freeze(),
+            time,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
