@@ -5,3 +5,5 @@
 pub mod core;
 pub mod endpoint;
 pub mod hypervisor;
+pub mod metrics;
+pub mod shutdown;
