@@ -8,3 +8,4 @@ pub mod endpoint;
 pub mod hypervisor;
 pub mod metrics;
 pub mod shutdown;
+pub mod tls;
