@@ -2,6 +2,10 @@
 //!
 //! ARCHITECTURE.md has the map of the modules. A module names only those of lower layers.
 
+pub mod config;
 pub mod core;
 pub mod endpoint;
 pub mod hypervisor;
+pub mod metrics;
+pub mod shutdown;
+pub mod tls;

@@ -1,0 +1,232 @@
+//! The agent's configuration: one TOML file, read once, checked whole.
+//!
+//! What leaves this module is valid: every number is in its range, every address parses.
+//! A file with a key that is not known is refused, and each error says which file, key
+//! and line it is about and what to do. It reads no other file: whether the certificates
+//! are any good, `tls` finds out.
+
+mod error;
+mod raw;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use error::{ConfigError, Place};
+
+/// The longest file that is read, in bytes.
+pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// Where gRPC is served if `grpc.listen` is unset: every address, IPv6 and IPv4.
+pub const DEFAULT_GRPC_LISTEN: SocketAddr =
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 2223);
+/// The most addresses that `grpc.listen` may have.
+pub const MAX_LISTEN: usize = 16;
+/// The most names that `access.allowed_clients` may have.
+pub const MAX_ALLOWED_CLIENTS: usize = 1024;
+/// Where metrics and health are served if `http.listen` is unset.
+pub const DEFAULT_HTTP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9223);
+/// Which libvirt is spoken to if `libvirt.uri` is unset.
+pub const DEFAULT_LIBVIRT_URI: &str = "qemu:///system";
+
+/// A whole number's key: its default and its range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Number {
+    /// What holds if the key is unset.
+    pub default: u64,
+    /// What may be written.
+    pub range: RangeInclusive<u64>,
+}
+
+const fn number(default: u64, lowest: u64, highest: u64) -> Number {
+    Number {
+        default,
+        range: lowest..=highest,
+    }
+}
+
+/// `grpc.drain_seconds`.
+pub const DRAIN_SECONDS: Number = number(10, 0, 300);
+/// `libvirt.call_timeout_seconds`.
+pub const CALL_TIMEOUT_SECONDS: Number = number(10, 1, 60);
+/// `console.ring_bytes`.
+pub const RING_BYTES: Number = number(1024 * 1024, 64 * 1024, 64 * 1024 * 1024);
+/// `limits.connections`.
+pub const CONNECTIONS: Number = number(1024, 1, 65_536);
+/// `limits.streams_per_connection`.
+pub const STREAMS_PER_CONNECTION: Number = number(1024, 1, 65_536);
+/// `limits.handshakes`.
+pub const HANDSHAKES: Number = number(512, 1, 65_536);
+/// `limits.handshake_seconds`.
+pub const HANDSHAKE_SECONDS: Number = number(10, 1, 60);
+/// `limits.first_message_seconds`.
+pub const FIRST_MESSAGE_SECONDS: Number = number(10, 1, 60);
+/// `limits.viewers_per_console`.
+pub const VIEWERS_PER_CONSOLE: Number = number(256, 1, 65_536);
+/// `limits.sessions`.
+pub const SESSIONS: Number = number(8192, 1, 1_048_576);
+/// `limits.watchers`.
+pub const WATCHERS: Number = number(64, 1, 65_536);
+
+/// The whole configuration, valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[grpc]`: the service itself.
+    pub grpc: Grpc,
+    /// `[access]`: who may call it.
+    pub access: Access,
+    /// `[http]`: metrics and health.
+    pub http: Http,
+    /// `[libvirt]`: where the VMs come from.
+    pub libvirt: Libvirt,
+    /// `[console]`: what is kept of each console.
+    pub console: Console,
+    /// `[limits]`: how much at once.
+    pub limits: Limits,
+    /// `[log]`: what is written to stderr.
+    pub log: Log,
+}
+
+/// `[grpc]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grpc {
+    /// Where to listen: 1 to [`MAX_LISTEN`] addresses, each once.
+    pub listen: Vec<SocketAddr>,
+    /// The agent's certificate and its chain, PEM.
+    pub certificate: PathBuf,
+    /// The certificate's private key, PEM.
+    pub private_key: PathBuf,
+    /// The certificates that clients' certificates are issued by, PEM.
+    pub client_ca: PathBuf,
+    /// How long a stop waits for streams to end.
+    pub drain: Duration,
+}
+
+/// `[access]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Names of clients: one of a certificate's URI or DNS names must be among them. 1 to
+    /// [`MAX_ALLOWED_CLIENTS`]. One with `://` is a URI, any other a DNS name.
+    pub allowed_clients: Vec<String>,
+}
+
+/// `[http]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Where to listen.
+    pub listen: SocketAddr,
+}
+
+/// `[libvirt]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Libvirt {
+    /// The connection URI, of the QEMU driver.
+    pub uri: String,
+    /// How long one call may take.
+    pub call_timeout: Duration,
+}
+
+/// `[console]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Console {
+    /// The most output that is kept in memory of each console, in bytes.
+    pub ring_bytes: usize,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of clients at once.
+    pub connections: usize,
+    /// Calls at once on one connection.
+    pub streams_per_connection: u32,
+    /// TLS handshakes under way at once; the oldest yields to a newer one.
+    pub handshakes: usize,
+    /// How long a TLS handshake, with the HTTP/2 preface, may take.
+    pub handshake: Duration,
+    /// How long a new stream may take to say what it wants.
+    pub first_message: Duration,
+    /// Sessions on one console at once.
+    pub viewers_per_console: usize,
+    /// Sessions at once in all.
+    pub sessions: usize,
+    /// `WatchConsoles` calls at once in all.
+    pub watchers: usize,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// The least severe events that are written.
+    pub level: LogLevel,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people: one line of text.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// How severe a logged event is, the most severe first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// A promise was broken, or the agent cannot go on.
+    Error,
+    /// Something failed that the agent gets over, or an operator should look at.
+    Warn,
+    /// What callers and consoles did: opened, refused, ended.
+    Info,
+    /// What led to it.
+    Debug,
+    /// Each step.
+    Trace,
+}
+
+impl Config {
+    /// Reads and checks the file at `path`. The file is at most [`MAX_FILE_BYTES`] long.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first thing that is wrong.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(&read(path)?, path)
+    }
+
+    /// Checks a configuration that was read already; `path` is only for error messages.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first thing that is wrong.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let source = error::Source { path, text };
+        let file = toml::Deserializer::parse(text).map_err(|error| source.syntax(&error))?;
+        let file = serde_path_to_error::deserialize(file).map_err(|error| {
+            let key = error.path().to_string();
+            source.shape(&key, error.inner())
+        })?;
+        validate::config(file, &source)
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable {
+        path: path.into(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(ConfigError::TooLong { path: path.into() });
+    }
+    String::from_utf8(bytes).map_err(|_| ConfigError::NotText { path: path.into() })
+}
