@@ -3,9 +3,11 @@
 //! ARCHITECTURE.md has the map of the modules. A module names only those of lower layers.
 
 pub mod config;
+pub mod console;
 pub mod core;
 pub mod endpoint;
 pub mod hypervisor;
 pub mod metrics;
+pub mod session;
 pub mod shutdown;
 pub mod tls;

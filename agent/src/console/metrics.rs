@@ -1,0 +1,136 @@
+//! What consoles count.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry as MetricRegistry};
+
+use super::state::Availability;
+use crate::core::output::GapReason;
+use crate::endpoint::EndpointError;
+use crate::metrics::{MetricsError, counter, counters, gauge, gauges};
+
+/// Handles to what consoles count, host-wide: per VM would be a label set without limit.
+#[derive(Clone, Debug)]
+pub struct ConsoleMetrics {
+    pub(super) consoles: IntGaugeVec,
+    pub(super) output_bytes: IntCounter,
+    pub(super) input_bytes: IntCounter,
+    pub(super) gaps: IntCounterVec,
+    pub(super) interruptions: IntCounter,
+    pub(super) ring_bytes: IntGauge,
+    pub(super) attached: IntCounter,
+    pub(super) attach_failures: IntCounterVec,
+}
+
+impl ConsoleMetrics {
+    /// Makes and registers them.
+    ///
+    /// # Errors
+    /// If a metric of the same name is registered already.
+    pub fn register(registry: &MetricRegistry) -> Result<Self, MetricsError> {
+        let metrics = Self {
+            consoles: gauges(
+                registry,
+                "vmconsole_consoles",
+                "Consoles of this host's VMs by availability",
+                &["availability"],
+            )?,
+            output_bytes: counter(
+                registry,
+                "vmconsole_console_output_bytes_total",
+                "Bytes that guests wrote to their consoles while the agent was attached",
+            )?,
+            input_bytes: counter(
+                registry,
+                "vmconsole_console_input_bytes_total",
+                "Bytes that guests' endpoints took as input",
+            )?,
+            gaps: counters(
+                registry,
+                "vmconsole_gaps_total",
+                "Gaps in output that were told to viewers",
+                &["reason"],
+            )?,
+            interruptions: counter(
+                registry,
+                "vmconsole_console_interruptions_total",
+                "Times that a console was to be attached again to a QEMU it had been attached to",
+            )?,
+            ring_bytes: gauge(
+                registry,
+                "vmconsole_ring_bytes",
+                "Bytes of memory that all output rings together hold",
+            )?,
+            attached: counter(
+                registry,
+                "vmconsole_console_attachments_total",
+                "Times that a console was attached",
+            )?,
+            attach_failures: counters(
+                registry,
+                "vmconsole_console_attach_failures_total",
+                "Times that a console could not be attached",
+                &["reason"],
+            )?,
+        };
+        metrics.preset();
+        Ok(metrics)
+    }
+
+    /// Makes every label value visible before anything of it happened.
+    fn preset(&self) {
+        for availability in Availability::ALL {
+            self.consoles
+                .with_label_values(&[availability.name()])
+                .set(0);
+        }
+        for reason in [
+            GapReason::Overrun,
+            GapReason::NotAttached,
+            GapReason::GenerationPassed,
+        ] {
+            self.gaps.with_label_values(&[gap_name(reason)]).inc_by(0);
+        }
+        for reason in FAILURES {
+            self.attach_failures.with_label_values(&[reason]).inc_by(0);
+        }
+    }
+
+    pub(super) fn gap(&self, reason: GapReason) {
+        self.gaps.with_label_values(&[gap_name(reason)]).inc();
+    }
+
+    pub(super) fn attach_failed(&self, error: &EndpointError) {
+        self.attach_failures
+            .with_label_values(&[failure_name(error)])
+            .inc();
+    }
+}
+
+const fn gap_name(reason: GapReason) -> &'static str {
+    match reason {
+        GapReason::Overrun => "overrun",
+        GapReason::NotAttached => "not_attached",
+        GapReason::GenerationPassed => "generation_passed",
+    }
+}
+
+const FAILURES: [&str; 7] = [
+    "not_running",
+    "not_ready",
+    "held_by_other",
+    "denied",
+    "unsupported",
+    "not_found",
+    "unreachable",
+];
+
+const fn failure_name(error: &EndpointError) -> &'static str {
+    match error {
+        EndpointError::NotRunning => FAILURES[0],
+        EndpointError::NotReady(_) => FAILURES[1],
+        EndpointError::HeldByOther(_) => FAILURES[2],
+        EndpointError::Denied(_) => FAILURES[3],
+        EndpointError::Unsupported(_) => FAILURES[4],
+        EndpointError::NotFound(_) => FAILURES[5],
+        EndpointError::Unreachable(_) => FAILURES[6],
+    }
+}

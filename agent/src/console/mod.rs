@@ -1,0 +1,40 @@
+//! Consoles: each drained by one pump into one output log, and seen by any number of
+//! viewers of whom one may write.
+//!
+//! ```text
+//!                 no QEMU                     attach fails: held, denied, …
+//!            ┌────────────── Waiting ◀───┐  ┌──────▶ HeldByOther / Denied / Lost ─┐
+//!            ▼    QEMU runs     │        │  │                                     │
+//!      (the VM's target) ───────┴─▶ attaching ◀──── again after a pause, or when ─┘
+//!                                        │          the VM or libvirt changes
+//!                                        ▼
+//!                                    Attached ── ended: Eof ─▶ Waiting, else Lost
+//! ```
+//! A console's generation begins with each QEMU instance that it sees, not with each
+//! attachment: attaching again to the same QEMU tells a gap of unknown length.
+//!
+//! Nothing here knows of gRPC, and nothing here waits for a viewer.
+
+mod live;
+mod metrics;
+mod pump;
+mod registry;
+mod state;
+mod viewer;
+
+pub use live::{Console, JoinError, JoinRequest};
+pub use metrics::ConsoleMetrics;
+pub use registry::{Directory, Registry, RegistryConfig, default_alias};
+pub use state::{
+    Availability, ConsoleState, Participant, Roster, Status, Target, WriterChange, stamp_to_time,
+};
+pub use viewer::{Item, Viewer};
+
+/// The most bytes of output in one message.
+pub const MAX_FRAME: usize = 64 * 1024;
+
+/// The most participants that a roster names; it tells how many there are beside them.
+pub const MAX_ROSTER: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! Which consoles there are: follows the hypervisor's inventory, starts a pump for each
+//! console that appears and retires those that are gone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::live::Console;
+use super::metrics::ConsoleMetrics;
+use super::pump;
+use super::state::Target;
+use crate::core::id::{Alias, ConsoleId, VmUuid};
+use crate::hypervisor::{ConsoleDevice, ConsoleKind, Hypervisor, Inventory, Vm};
+use crate::shutdown::Tasks;
+
+/// What a registry needs to know.
+#[derive(Clone, Debug)]
+pub struct RegistryConfig {
+    /// The most output that each console keeps, in bytes.
+    pub ring_bytes: usize,
+    /// The most sessions at one console.
+    pub max_viewers: usize,
+}
+
+/// The consoles at a moment, in the order of VM UUID and alias.
+#[derive(Debug, Default)]
+pub struct Directory {
+    consoles: BTreeMap<ConsoleId, Arc<Console>>,
+    vms: BTreeMap<VmUuid, Arc<Vm>>,
+    /// Whether the hypervisor was ever read whole.
+    pub synced: bool,
+    /// Whether the hypervisor is connected.
+    pub connected: bool,
+}
+
+impl Directory {
+    /// Every console.
+    pub const fn consoles(&self) -> &BTreeMap<ConsoleId, Arc<Console>> {
+        &self.consoles
+    }
+
+    /// One console.
+    pub fn console(&self, id: &ConsoleId) -> Option<&Arc<Console>> {
+        self.consoles.get(id)
+    }
+
+    /// The VM of this UUID, if it is known.
+    pub fn vm(&self, uuid: VmUuid) -> Option<&Arc<Vm>> {
+        self.vms.get(&uuid)
+    }
+
+    /// The VMs of this name: libvirt allows one.
+    pub fn vms_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Arc<Vm>> {
+        self.vms.values().filter(move |vm| &*vm.name == name)
+    }
+}
+
+/// The alias that is meant where none is named: the first serial console, else the first.
+pub fn default_alias(vm: &Vm) -> Option<&Alias> {
+    let serial = vm
+        .consoles
+        .iter()
+        .find(|device| device.kind == ConsoleKind::Serial);
+    serial.or(vm.consoles.first()).map(|device| &device.alias)
+}
+
+struct Driven {
+    console: Arc<Console>,
+    target: watch::Sender<Target>,
+    token: CancellationToken,
+}
+
+/// Follows the inventory.
+pub struct Registry {
+    hypervisor: Arc<dyn Hypervisor>,
+    config: RegistryConfig,
+    metrics: ConsoleMetrics,
+    tasks: Tasks,
+    directory: watch::Sender<Arc<Directory>>,
+    listed: Arc<watch::Sender<u64>>,
+    driven: BTreeMap<ConsoleId, Driven>,
+}
+
+impl Registry {
+    /// A registry with no consoles yet; see [`Registry::run`].
+    pub fn new(
+        hypervisor: Arc<dyn Hypervisor>,
+        config: RegistryConfig,
+        metrics: ConsoleMetrics,
+        tasks: Tasks,
+    ) -> Self {
+        Self {
+            hypervisor,
+            config,
+            metrics,
+            tasks,
+            directory: watch::Sender::default(),
+            listed: Arc::new(watch::Sender::new(0)),
+            driven: BTreeMap::new(),
+        }
+    }
+
+    /// The consoles now and as they come and go.
+    pub fn directory(&self) -> watch::Receiver<Arc<Directory>> {
+        self.directory.subscribe()
+    }
+
+    /// Changes whenever anything that a list of consoles shows has changed, save output.
+    pub fn listed(&self) -> watch::Receiver<u64> {
+        self.listed.subscribe()
+    }
+
+    /// Follows the inventory until `token` is cancelled, and then stops every pump.
+    pub async fn run(mut self, token: CancellationToken) {
+        let mut inventory = self.hypervisor.inventory();
+        loop {
+            let now = inventory.borrow_and_update().clone();
+            self.follow(&now, &token);
+            tokio::select! {
+                biased; // to stop comes before everything
+                () = token.cancelled() => return,
+                changed = inventory.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    fn follow(&mut self, inventory: &Inventory, token: &CancellationToken) {
+        let mut gone = std::mem::take(&mut self.driven);
+        let mut kept = BTreeMap::new();
+        for vm in inventory.vms.values() {
+            for device in &vm.consoles {
+                let id = ConsoleId {
+                    vm: vm.uuid,
+                    alias: device.alias.clone(),
+                };
+                let target = target(inventory, vm, device);
+                let driven = match gone.remove(&id) {
+                    Some(driven) => driven,
+                    None => self.start(&id, &target, token),
+                };
+                driven.target.send_if_modified(|now| {
+                    let news = *now != target;
+                    *now = target;
+                    news
+                });
+                kept.insert(id, driven);
+            }
+        }
+        self.driven = kept;
+        self.publish(inventory);
+        for (_, driven) in gone {
+            driven.token.cancel();
+            driven.console.retire();
+        }
+    }
+
+    fn start(&self, id: &ConsoleId, target: &Target, token: &CancellationToken) -> Driven {
+        let console = Arc::new(Console::new(
+            id.clone(),
+            target.clone(),
+            self.config.ring_bytes,
+            self.config.max_viewers,
+            self.listed.clone(),
+            self.metrics.clone(),
+        ));
+        let (sender, receiver) = watch::channel(target.clone());
+        let token = token.child_token();
+        let endpoint = self.hypervisor.endpoint(id);
+        self.tasks.spawn(
+            "pump",
+            pump::run(console.clone(), endpoint, receiver, token.clone()),
+        );
+        Driven {
+            console,
+            target: sender,
+            token,
+        }
+    }
+
+    fn publish(&self, inventory: &Inventory) {
+        let consoles = self
+            .driven
+            .iter()
+            .map(|(id, driven)| (id.clone(), driven.console.clone()))
+            .collect();
+        let directory = Directory {
+            consoles,
+            vms: inventory.vms.clone(),
+            synced: inventory.synced,
+            connected: inventory.connected,
+        };
+        self.directory.send_replace(Arc::new(directory));
+        self.listed.send_modify(|version| *version += 1);
+    }
+}
+
+fn target(inventory: &Inventory, vm: &Vm, device: &ConsoleDevice) -> Target {
+    Target {
+        connected: inventory.connected,
+        trouble: inventory.trouble.clone(),
+        vm_name: vm.name.clone(),
+        vm_state: vm.state,
+        instance: vm.instance,
+        device: device.clone(),
+    }
+}

@@ -1,0 +1,217 @@
+//! One session's view of a console: what it has been told, and what is new to it.
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, watch};
+
+use super::MAX_FRAME;
+use super::live::{Console, Shared};
+use super::state::{ConsoleState, Participant, Roster, WriterChange};
+use crate::core::id::SessionId;
+use crate::core::input::{INPUT_WINDOW, Refused};
+use crate::core::output::{Cursor, Next};
+use crate::core::position::Position;
+use crate::core::reason::Reason;
+
+/// Something that is new to a viewer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// Bytes, a gap, or a new generation; never [`Next::Idle`].
+    Output(Next),
+    /// Input that was not written.
+    InputRefused(Refused),
+    /// Every byte of input below was written or refused.
+    InputDone(u64),
+    /// Who writes.
+    Writer(WriterChange),
+    /// Who is attached.
+    Roster(Roster),
+    /// The console's state.
+    State(ConsoleState),
+    /// The console is no more, for this reason.
+    Ended(Reason),
+}
+
+/// One session's place at a console. Dropping it takes the session off as
+/// [`Reason::TransportLost`]; see [`Viewer::leave`].
+#[derive(Debug)]
+pub struct Viewer {
+    console: Arc<Console>,
+    session: SessionId,
+    cursor: Option<Cursor>,
+    position: Position,
+    answers: Arc<Notify>,
+    changed: watch::Receiver<()>,
+    refused: std::vec::IntoIter<Refused>,
+    input_done: u64,
+    writer_told: WriterChange,
+    roster_told: u64,
+    state_told: Option<u64>,
+}
+
+impl Viewer {
+    pub(super) fn new(
+        console: Arc<Console>,
+        session: SessionId,
+        cursor: Cursor,
+        answers: Arc<Notify>,
+        changed: watch::Receiver<()>,
+        shared: &Shared,
+    ) -> Self {
+        Self {
+            console,
+            session,
+            position: cursor.position(),
+            cursor: Some(cursor),
+            answers,
+            changed,
+            refused: Vec::new().into_iter(),
+            input_done: 0,
+            writer_told: shared.writer.clone(),
+            roster_told: shared.roster_version,
+            state_told: None,
+        }
+    }
+
+    /// The console.
+    pub const fn console(&self) -> &Arc<Console> {
+        &self.console
+    }
+
+    /// The next byte that the viewer expects.
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Who writes, as this viewer was last told.
+    pub const fn writer(&self) -> &WriterChange {
+        &self.writer_told
+    }
+
+    /// Whether this viewer is the writer, as it was last told.
+    pub fn writes(&self) -> bool {
+        self.is_me(self.writer_told.writer.as_ref())
+    }
+
+    fn is_me(&self, participant: Option<&Participant>) -> bool {
+        participant.is_some_and(|writer| writer.session == self.session)
+    }
+
+    /// Who is attached, and the oldest position that is kept.
+    pub fn surroundings(&self) -> (Roster, Position) {
+        self.console.with_shared(|shared| {
+            let oldest = shared
+                .output
+                .as_ref()
+                .map_or(self.position, |output| output.oldest());
+            (shared.roster(), oldest)
+        })
+    }
+
+    /// What is new, if anything is: first answers to input, then news, then at most
+    /// `room` bytes of output.
+    pub fn poll(&mut self, room: u64) -> Option<Item> {
+        if let Some(refused) = self.refused.next() {
+            return Some(Item::InputRefused(refused));
+        }
+        let console = self.console.clone();
+        // Whatever changes from here on wakes the next wait.
+        self.changed.mark_unchanged();
+        let item = console.with_shared(|shared| {
+            let before = shared.allocated();
+            let item = self
+                .answer(shared)
+                .or_else(|| self.news(shared))
+                .or_else(|| self.output(shared, room));
+            console.count_ring(before, shared.allocated());
+            item
+        });
+        if let Some(Item::Output(Next::Gap(gap))) = &item {
+            console.metrics.gap(gap.reason);
+        }
+        item
+    }
+
+    /// Waits until [`Viewer::poll`] may have something. With no `room`, output alone may
+    /// still wake it.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn changed(&mut self) {
+        tokio::select! {
+            () = self.answers.notified() => {}
+            // The sender is in the console that we hold: it cannot be closed.
+            _ = self.changed.changed() => {}
+        }
+    }
+
+    /// Takes the session off.
+    pub fn leave(mut self, reason: Reason) {
+        self.take_off(reason);
+    }
+
+    fn take_off(&mut self, reason: Reason) {
+        if let Some(cursor) = self.cursor.take() {
+            self.console.leave(self.session, Some(cursor), reason);
+        }
+    }
+
+    fn answer(&mut self, shared: &mut Shared) -> Option<Item> {
+        let seat = shared.seats.get_mut(&self.session)?;
+        self.refused = seat.input.take_refused().into_iter();
+        if let Some(refused) = self.refused.next() {
+            return Some(Item::InputRefused(refused));
+        }
+        let done = seat.input.done();
+        (done != self.input_done).then(|| {
+            self.input_done = done;
+            Item::InputDone(done)
+        })
+    }
+
+    fn news(&mut self, shared: &Shared) -> Option<Item> {
+        if self.writer_told.epoch != shared.writer.epoch {
+            self.writer_told = shared.writer.clone();
+            return Some(Item::Writer(shared.writer.clone()));
+        }
+        if self.roster_told != shared.roster_version {
+            self.roster_told = shared.roster_version;
+            return Some(Item::Roster(shared.roster()));
+        }
+        if self.state_told != Some(shared.state_version) {
+            self.state_told = Some(shared.state_version);
+            return Some(Item::State(shared.state.clone()));
+        }
+        None
+    }
+
+    fn output(&mut self, shared: &mut Shared, room: u64) -> Option<Item> {
+        // The last words of a console that is gone come before its end, if there is room.
+        let ended = shared.retired.then_some(Item::Ended(Reason::VmGone));
+        let (Some(cursor), Some(output)) = (self.cursor.as_mut(), shared.output.as_mut()) else {
+            return ended;
+        };
+        if room == 0 {
+            return ended;
+        }
+        let max = usize::try_from(room).unwrap_or(usize::MAX).min(MAX_FRAME);
+        let next = output.next(cursor, max);
+        self.position = cursor.position();
+        if next == Next::Idle {
+            ended
+        } else {
+            Some(Item::Output(next))
+        }
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        self.take_off(Reason::TransportLost);
+    }
+}
+
+const _: () = assert!(
+    INPUT_WINDOW as usize >= MAX_FRAME,
+    "a whole input message fits the window"
+);

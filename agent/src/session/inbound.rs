@@ -1,0 +1,70 @@
+//! The direction from the client: takes each message at once, and never waits.
+//!
+//! A client that breaks the rules of the stream ends it, and nothing else.
+
+use std::sync::Arc;
+
+use super::Line;
+use crate::console::Console;
+use crate::core::id::SessionId;
+use crate::core::lease::Epoch;
+use crate::core::position::Position;
+use crate::core::reason::Reason;
+
+/// The most bytes in one input message.
+pub const MAX_INPUT: usize = 64 * 1024;
+
+/// Where a client's messages go.
+#[derive(Debug)]
+pub struct Inbound {
+    session: SessionId,
+    console: Arc<Console>,
+    line: Arc<Line>,
+}
+
+impl Inbound {
+    pub(super) const fn new(session: SessionId, console: Arc<Console>, line: Arc<Line>) -> Self {
+        Self {
+            session,
+            console,
+            line,
+        }
+    }
+
+    /// Bytes for the guest.
+    pub fn input(&self, offset: u64, epoch: Epoch, bytes: &[u8]) {
+        if bytes.len() > MAX_INPUT {
+            let detail = format!("input of {} bytes: send {MAX_INPUT} at most", bytes.len());
+            return self.line.close(Reason::BadRequest, &detail);
+        }
+        if let Err(error) = self.console.input(self.session, offset, epoch, bytes) {
+            self.line.close(Reason::BadRequest, &error.to_string());
+        }
+    }
+
+    /// The next byte of output that the client expects.
+    pub fn acknowledge(&self, position: Position) {
+        let acknowledged = self.line.mailbox.lock().window.acknowledge(position);
+        match acknowledged {
+            Ok(()) => self.line.news.notify_one(),
+            Err(error) => self.line.close(Reason::BadRequest, &error.to_string()),
+        }
+    }
+
+    /// To be answered with the same number. The newest wins.
+    pub fn ping(&self, nonce: u64) {
+        self.line.mailbox.lock().pong = Some(nonce);
+        self.line.news.notify_one();
+    }
+
+    /// A request for the lease, or to give it back, that is answered with a refusal.
+    pub fn refuse_writer(&self, reason: Reason) {
+        self.line.mailbox.lock().writer_refused = Some(reason);
+        self.line.news.notify_one();
+    }
+
+    /// Ends the session, unless it is ending already.
+    pub fn close(&self, reason: Reason, detail: &str) {
+        self.line.close(reason, detail);
+    }
+}

@@ -1,0 +1,111 @@
+//! What sessions count, and the record that makes each of them end exactly once.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry as MetricRegistry};
+use tracing::info;
+
+use super::SessionPermit;
+use crate::core::id::{ConsoleId, PeerIdentity, SessionId};
+use crate::core::reason::Reason;
+use crate::metrics::{MetricsError, counter, counters, gauge};
+
+/// Handles to what sessions count.
+#[derive(Clone, Debug)]
+pub struct SessionMetrics {
+    opened: IntCounter,
+    closed: IntCounterVec,
+    active: IntGauge,
+    refused: IntCounterVec,
+}
+
+impl SessionMetrics {
+    /// Makes and registers them.
+    ///
+    /// # Errors
+    /// If a metric of the same name is registered already.
+    pub fn register(registry: &MetricRegistry) -> Result<Self, MetricsError> {
+        let metrics = Self {
+            opened: counter(
+                registry,
+                "vmconsole_sessions_opened_total",
+                "Sessions that were opened",
+            )?,
+            closed: counters(
+                registry,
+                "vmconsole_sessions_closed_total",
+                "Sessions that ended, by reason",
+                &["reason"],
+            )?,
+            active: gauge(
+                registry,
+                "vmconsole_sessions_active",
+                "Sessions that run now",
+            )?,
+            refused: counters(
+                registry,
+                "vmconsole_sessions_refused_total",
+                "Streams that were refused before they became sessions, by reason",
+                &["reason"],
+            )?,
+        };
+        for reason in Reason::ALL {
+            metrics.closed.with_label_values(&[reason.name()]).inc_by(0);
+            metrics
+                .refused
+                .with_label_values(&[reason.name()])
+                .inc_by(0);
+        }
+        Ok(metrics)
+    }
+
+    pub(super) fn refused(&self, reason: Reason) {
+        self.refused.with_label_values(&[reason.name()]).inc();
+    }
+
+    pub(super) fn opened(
+        &self,
+        session: SessionId,
+        console: ConsoleId,
+        proxy: PeerIdentity,
+        permit: SessionPermit,
+    ) -> Record {
+        info!(session.id = %session, console = %console, peer.name = %proxy, "session opened");
+        self.opened.inc();
+        self.active.inc();
+        Record {
+            metrics: self.clone(),
+            session,
+            console,
+            end: None,
+            _permit: permit,
+        }
+    }
+}
+
+/// One session's entry: counted as opened when it is made, as closed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Record {
+    metrics: SessionMetrics,
+    session: SessionId,
+    console: ConsoleId,
+    end: Option<Reason>,
+    _permit: SessionPermit,
+}
+
+impl Record {
+    /// Says why the session ends; the first word counts.
+    pub(super) fn end(&mut self, reason: Reason) {
+        self.end.get_or_insert(reason);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let reason = self.end.unwrap_or(Reason::TransportLost);
+        info!(session.id = %self.session, console = %self.console, %reason, "session closed");
+        self.metrics
+            .closed
+            .with_label_values(&[reason.name()])
+            .inc();
+        self.metrics.active.dec();
+    }
+}

@@ -1,0 +1,199 @@
+//! The direction to the client: what to tell next, as fast as the client takes it.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Line;
+use super::metrics::Record;
+use crate::console::{Console, ConsoleState, Item, Participant, Roster, Viewer, WriterChange};
+use crate::core::input::{INPUT_WINDOW, Refused};
+use crate::core::output::{Gap, Next};
+use crate::core::position::Position;
+use crate::core::reason::Reason;
+use crate::core::stamps::Stamp;
+
+/// Something to tell a client.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Output of the guest.
+    Output {
+        /// Where it begins.
+        position: Position,
+        /// 1 to 65536 bytes.
+        bytes: bytes::Bytes,
+        /// About when the newest of them was read.
+        time: Stamp,
+    },
+    /// Output that is missing.
+    Gap(Gap),
+    /// A new generation.
+    GenerationStarted(Position),
+    /// How far input got, and how much more may be sent.
+    InputAck {
+        /// Every byte below was written or refused.
+        offset: u64,
+        /// Bytes beyond it that may be sent.
+        window: u64,
+    },
+    /// Input that was not written.
+    InputRefused(Refused),
+    /// Who writes, and whether that is this session.
+    Writer(WriterChange, bool),
+    /// A request for the lease was not granted.
+    WriterRefused(Reason, Option<Participant>),
+    /// Who is attached.
+    Roster(Roster),
+    /// The console's state.
+    State(ConsoleState),
+    /// The answer to a ping.
+    Pong(u64),
+    /// The last word.
+    Closed(Closed),
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Why.
+    pub reason: Reason,
+    /// The next byte that would have been sent.
+    pub resume: Position,
+    /// One sentence for a person, or nothing.
+    pub detail: String,
+}
+
+/// A running session. Dropping it before its last event ends it as
+/// [`Reason::TransportLost`].
+#[derive(Debug)]
+pub struct Session {
+    /// `None` once the last event is out.
+    viewer: Option<Viewer>,
+    line: Arc<Line>,
+    record: Record,
+    draining: CancellationToken,
+}
+
+impl Session {
+    pub(super) const fn new(
+        viewer: Viewer,
+        line: Arc<Line>,
+        record: Record,
+        draining: CancellationToken,
+    ) -> Self {
+        Self {
+            viewer: Some(viewer),
+            line,
+            record,
+            draining,
+        }
+    }
+
+    /// The console.
+    pub fn console(&self) -> Option<&Arc<Console>> {
+        self.viewer.as_ref().map(Viewer::console)
+    }
+
+    /// What to tell next; `None` after [`Event::Closed`].
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.poll()? {
+                return Some(event);
+            }
+            let (Some(viewer), line) = (self.viewer.as_mut(), &self.line) else {
+                return None;
+            };
+            tokio::select! {
+                () = self.draining.cancelled() => {
+                    line.close(Reason::AgentDraining, "the agent is stopping");
+                }
+                () = line.news.notified() => {}
+                () = viewer.changed() => {}
+            }
+        }
+    }
+
+    /// What there is to tell now. The outer `None`: the session is over.
+    fn poll(&mut self) -> Option<Option<Event>> {
+        let viewer = self.viewer.as_mut()?;
+        let mut mailbox = self.line.mailbox.lock();
+        if let Some(nonce) = mailbox.pong.take() {
+            return Some(Some(Event::Pong(nonce)));
+        }
+        if let Some(reason) = mailbox.writer_refused.take() {
+            return Some(Some(Event::WriterRefused(
+                reason,
+                viewer.writer().writer.clone(),
+            )));
+        }
+        if let Some((reason, detail)) = mailbox.closing.take() {
+            drop(mailbox);
+            return self.last_words(reason, detail).map(Some);
+        }
+        let Some(item) = viewer.poll(mailbox.window.room()) else {
+            return Some(None);
+        };
+        if let Item::Output(next) = &item {
+            match next {
+                Next::Output {
+                    position, bytes, ..
+                } => {
+                    mailbox.window.sent(*position, bytes.len() as u64);
+                }
+                Next::Gap(Gap { to, .. }) | Next::GenerationStarted(to) => {
+                    mailbox.window.moved(*to)
+                }
+                Next::Idle => {}
+            }
+        }
+        drop(mailbox);
+        Some(self.event(item))
+    }
+
+    fn event(&mut self, item: Item) -> Option<Event> {
+        Some(match item {
+            Item::Output(Next::Output {
+                position,
+                bytes,
+                time,
+            }) => Event::Output {
+                position,
+                bytes,
+                time,
+            },
+            Item::Output(Next::Gap(gap)) => Event::Gap(gap),
+            Item::Output(Next::GenerationStarted(position)) => Event::GenerationStarted(position),
+            Item::Output(Next::Idle) => return None,
+            Item::InputRefused(refused) => Event::InputRefused(refused),
+            Item::InputDone(offset) => Event::InputAck {
+                offset,
+                window: INPUT_WINDOW,
+            },
+            Item::Writer(change) => {
+                Event::Writer(change, self.viewer.as_ref().is_some_and(Viewer::writes))
+            }
+            Item::Roster(roster) => Event::Roster(roster),
+            Item::State(state) => Event::State(state),
+            Item::Ended(reason) => {
+                let detail = "the console is no longer known to this host";
+                return self.last_words(reason, detail.to_owned());
+            }
+        })
+    }
+
+    /// Ends the session: its lease is free from here on, whether the client hears or not.
+    fn last_words(&mut self, reason: Reason, detail: String) -> Option<Event> {
+        let viewer = self.viewer.take()?;
+        let resume = viewer.position();
+        viewer.leave(reason);
+        self.record.end(reason);
+        Some(Event::Closed(Closed {
+            reason,
+            resume,
+            detail,
+        }))
+    }
+}
