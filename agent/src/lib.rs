@@ -2,6 +2,7 @@
 //!
 //! ARCHITECTURE.md has the map of the modules. A module names only those of lower layers.
 
+pub mod api;
 pub mod config;
 pub mod console;
 pub mod core;

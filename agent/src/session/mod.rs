@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-pub use inbound::Inbound;
+pub use inbound::{Inbound, MAX_INPUT};
 pub use metrics::SessionMetrics;
 pub use outbound::{Closed, Event, Session};
 
@@ -162,26 +162,17 @@ impl Sessions {
         }
     }
 
+    /// Counts that a caller was refused, for whatever reason, before it had a session.
+    pub fn count_refusal(&self, reason: Reason) {
+        self.metrics.refused(reason);
+    }
+
     /// Opens a session at `console`. What comes from the client goes to the second half,
     /// what goes to it comes from the first.
     ///
     /// # Errors
-    /// See [`OpenError`]; it is counted by its reason.
+    /// See [`OpenError`].
     pub fn open(
-        &self,
-        console: &Arc<Console>,
-        request: OpenRequest,
-    ) -> Result<(Opened, Session, Inbound), OpenError> {
-        self.try_open(console, request)
-            .inspect_err(|error| self.refused(error.reason()))
-    }
-
-    /// Counts a refusal to open that was made elsewhere.
-    pub fn refused(&self, reason: Reason) {
-        self.metrics.refused(reason);
-    }
-
-    fn try_open(
         &self,
         console: &Arc<Console>,
         request: OpenRequest,

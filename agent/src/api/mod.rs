@@ -1,0 +1,17 @@
+//! The wire: `vmconsole.v1` to our types and back, and the server that speaks it.
+//!
+//! Thin on purpose. What a call means is decided below, in `session` and `console`; here a
+//! message is checked for form, turned into their words, and their answer into a message
+//! or a status.
+
+mod convert;
+mod list;
+mod open;
+mod refusal;
+mod server;
+mod service;
+mod stream;
+mod watch;
+
+pub use server::{ConnectionMetrics, GrpcLimits, GrpcServer};
+pub use service::{ConsoleApi, Proxy, StreamLimits};

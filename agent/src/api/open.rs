@@ -1,0 +1,189 @@
+//! The first message of a stream: what it asks for, checked, and the console it names.
+
+use std::str::FromStr as _;
+use std::sync::Arc;
+
+use tonic::Status;
+use vmconsole_proto::v1;
+use vmconsole_proto::v1::console_ref::Vm as VmRef;
+use vmconsole_proto::v1::start::From as StartFrom;
+
+use super::refusal::status;
+use crate::console::{Console, Directory, default_alias};
+use crate::core::id::{Alias, ConsoleId, PeerIdentity, VmUuid};
+use crate::core::lease::Claim;
+use crate::core::output::Start;
+use crate::core::reason::Reason;
+use crate::core::window::{MAX_WINDOW, MIN_WINDOW};
+use crate::hypervisor::Vm;
+use crate::session::OpenRequest;
+
+/// The longest reason for a takeover, in bytes.
+const MAX_TAKEOVER_REASON: usize = 256;
+
+/// A refusal: its reason, to be counted, and the status that tells it.
+pub(super) type Refusal = (Reason, Status);
+
+fn refuse(reason: Reason, message: impl Into<String>) -> Refusal {
+    (reason, status(reason, message))
+}
+
+fn unsupported(what: &str) -> Refusal {
+    refuse(
+        Reason::Unsupported,
+        format!("{what} is not served by this version of the agent"),
+    )
+}
+
+/// What `open` asks for, and the mode it named.
+///
+/// # Errors
+/// BAD_REQUEST for what is malformed, UNSUPPORTED for what this agent does not serve.
+pub(super) fn request(
+    open: &v1::Open,
+    proxy: PeerIdentity,
+) -> Result<(OpenRequest, v1::Mode), Refusal> {
+    check_unserved(open)?;
+    let mode = v1::Mode::try_from(open.mode).map_err(|_| {
+        refuse(
+            Reason::BadRequest,
+            format!("mode {} is not known", open.mode),
+        )
+    })?;
+    let claim = match mode {
+        v1::Mode::Unspecified | v1::Mode::View => None,
+        v1::Mode::WriteIfFree => Some(Claim::IfFree),
+        v1::Mode::WriteTakeover => Some(Claim::Takeover),
+        v1::Mode::WriteQueue => return Err(unsupported("mode WRITE_QUEUE")),
+    };
+    if open.takeover_reason.len() > MAX_TAKEOVER_REASON {
+        let message = format!("takeover_reason may have {MAX_TAKEOVER_REASON} bytes at most");
+        return Err(refuse(Reason::BadRequest, message));
+    }
+    let request = OpenRequest {
+        proxy,
+        claim,
+        takeover_reason: open.takeover_reason.clone(),
+        view_otherwise: open.view_otherwise,
+        start: start(open.start.as_ref())?,
+        output_window: output_window(open.output_window)?,
+    };
+    Ok((request, mode))
+}
+
+fn check_unserved(open: &v1::Open) -> Result<(), Refusal> {
+    match v1::OnGap::try_from(open.on_gap) {
+        Ok(v1::OnGap::Unspecified | v1::OnGap::Note) => {}
+        Ok(v1::OnGap::Close) => return Err(unsupported("on_gap CLOSE")),
+        Err(_) => {
+            let message = format!("on_gap {} is not known", open.on_gap);
+            return Err(refuse(Reason::BadRequest, message));
+        }
+    }
+    let asked = [
+        (open.wait_for_start, "wait_for_start"),
+        (open.end_when_stopped, "end_when_stopped"),
+        (open.displace_outside_holder, "displace_outside_holder"),
+        (open.heartbeat.is_some(), "heartbeat"),
+        (!open.resume_token.is_empty(), "resume_token"),
+    ];
+    match asked.iter().find(|(asked, _)| *asked) {
+        Some((_, what)) => Err(unsupported(what)),
+        None => Ok(()),
+    }
+}
+
+fn start(start: Option<&v1::Start>) -> Result<Start, Refusal> {
+    match start.and_then(|start| start.from.as_ref()) {
+        None | Some(StartFrom::Live(_)) => Ok(Start::Live),
+        Some(StartFrom::TailBytes(bytes)) => Ok(Start::TailBytes(*bytes)),
+        Some(StartFrom::Resume(_)) => Err(unsupported("start RESUME")),
+        Some(StartFrom::TailLines(_)) => Err(unsupported("start TAIL_LINES")),
+        Some(StartFrom::FromBoot(_)) => Err(unsupported("start FROM_BOOT")),
+    }
+}
+
+fn output_window(bytes: u64) -> Result<Option<u64>, Refusal> {
+    match bytes {
+        0 => Ok(None),
+        MIN_WINDOW..=MAX_WINDOW => Ok(Some(bytes)),
+        _ => {
+            let message = format!(
+                "output_window is {bytes} bytes: set 0 for none, or {MIN_WINDOW} to {MAX_WINDOW}"
+            );
+            Err(refuse(Reason::BadRequest, message))
+        }
+    }
+}
+
+/// The console that `reference` names.
+///
+/// # Errors
+/// BAD_REQUEST for what is malformed, NOT_FOUND for what this host does not have, and
+/// ENDPOINT_LOST while the hypervisor was not read yet.
+pub(super) fn console(
+    directory: &Directory,
+    reference: Option<&v1::ConsoleRef>,
+) -> Result<Arc<Console>, Refusal> {
+    let bad = |message: &str| refuse(Reason::BadRequest, message);
+    let reference = reference.ok_or_else(|| bad("console is not set"))?;
+    let vm_ref = reference
+        .vm
+        .as_ref()
+        .ok_or_else(|| bad("console.vm is not set"))?;
+    let Some(vm) = vm(directory, vm_ref)? else {
+        if !directory.synced {
+            let message = "the hypervisor was not read yet: try again in a moment";
+            return Err(refuse(Reason::EndpointLost, message));
+        }
+        return Err(refuse(Reason::NotFound, "this host has no such VM"));
+    };
+    let alias = if reference.alias.is_empty() {
+        let none = || {
+            refuse(
+                Reason::NotFound,
+                "this VM has no console: add a serial device",
+            )
+        };
+        default_alias(&vm).cloned().ok_or_else(none)?
+    } else {
+        Alias::new(&reference.alias).map_err(|error| bad(&error.to_string()))?
+    };
+    let id = ConsoleId { vm: vm.uuid, alias };
+    let not_found = || {
+        let has: Vec<_> = vm
+            .consoles
+            .iter()
+            .map(|device| device.alias.as_str())
+            .collect();
+        let has = if has.is_empty() {
+            "none".to_owned()
+        } else {
+            has.join(", ")
+        };
+        refuse(
+            Reason::NotFound,
+            format!("this VM has no console of that alias; it has: {has}"),
+        )
+    };
+    directory.console(&id).cloned().ok_or_else(not_found)
+}
+
+fn vm(directory: &Directory, reference: &VmRef) -> Result<Option<Arc<Vm>>, Refusal> {
+    match reference {
+        VmRef::VmUuid(uuid) => match VmUuid::from_str(uuid) {
+            Ok(uuid) => Ok(directory.vm(uuid).cloned()),
+            Err(error) => Err(refuse(Reason::BadRequest, format!("vm_uuid is {error}"))),
+        },
+        VmRef::VmName(name) => {
+            let mut named = directory.vms_named(name);
+            match (named.next(), named.next()) {
+                (Some(_), Some(_)) => {
+                    let message = "two VMs of this host bear this name: use the UUID";
+                    Err(refuse(Reason::BadRequest, message))
+                }
+                (found, _) => Ok(found.cloned()),
+            }
+        }
+    }
+}

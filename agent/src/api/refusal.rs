@@ -1,0 +1,104 @@
+//! Reasons as gRPC statuses.
+//!
+//! Every status carries `google.rpc.ErrorInfo` with the reason, so that a client never has
+//! to read the sentence beside it.
+
+use std::collections::HashMap;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::console::JoinError;
+use crate::core::reason::Reason;
+use crate::session::OpenError;
+
+/// `google.rpc.ErrorInfo.domain`.
+const DOMAIN: &str = "vmconsole";
+
+/// The code that goes with a reason; see `reason.proto`.
+pub(super) const fn code(reason: Reason) -> Code {
+    match reason {
+        Reason::VmStopped | Reason::ClientDetached => Code::Ok,
+        Reason::TakenOver | Reason::Superseded | Reason::Terminated => Code::Aborted,
+        Reason::Expired | Reason::Unauthenticated => Code::Unauthenticated,
+        Reason::Revoked | Reason::RuleViolated | Reason::Denied => Code::PermissionDenied,
+        Reason::IdleTimeout | Reason::MaxDuration => Code::DeadlineExceeded,
+        Reason::VmGone | Reason::NotFound => Code::NotFound,
+        Reason::VmDisabled
+        | Reason::HeldByOther
+        | Reason::LeaseHeld
+        | Reason::NotRunning
+        | Reason::ResumeRefused => Code::FailedPrecondition,
+        Reason::Moved | Reason::EndpointLost | Reason::AgentDraining | Reason::TransportLost => {
+            Code::Unavailable
+        }
+        Reason::Unsupported => Code::Unimplemented,
+        Reason::Gap => Code::OutOfRange,
+        Reason::LimitReached => Code::ResourceExhausted,
+        Reason::BadRequest => Code::InvalidArgument,
+        Reason::Internal => Code::Internal,
+    }
+}
+
+/// A status for `reason`.
+pub(super) fn status(reason: Reason, message: impl Into<String>) -> Status {
+    status_with(reason, message, HashMap::new())
+}
+
+/// A status for `reason`, with facts for a program to read.
+pub(super) fn status_with(
+    reason: Reason,
+    message: impl Into<String>,
+    metadata: HashMap<String, String>,
+) -> Status {
+    let details = ErrorDetails::with_error_info(reason.name(), DOMAIN, metadata);
+    Status::with_error_details(code(reason), message, details)
+}
+
+/// The status of a session that could not be opened.
+pub(super) fn open_refused(error: &OpenError) -> Status {
+    let metadata = match error {
+        OpenError::Join(JoinError::LeaseHeld(holder)) => HashMap::from([
+            ("holder_session".to_owned(), holder.session.to_string()),
+            ("holder_proxy".to_owned(), holder.proxy.to_string()),
+        ]),
+        _ => HashMap::new(),
+    };
+    status_with(error.reason(), error.to_string(), metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_but_the_two_good_ends_is_an_error_that_names_it() {
+        for reason in Reason::ALL {
+            let status = status(*reason, "said");
+            let info = status.get_details_error_info().unwrap();
+            assert_eq!(
+                (info.reason.as_str(), info.domain.as_str()),
+                (reason.name(), DOMAIN)
+            );
+            let good = matches!(reason, Reason::VmStopped | Reason::ClientDetached);
+            assert_eq!(code(*reason) == Code::Ok, good, "{reason}");
+        }
+    }
+
+    #[test]
+    fn the_interface_and_the_agent_know_the_same_reasons() {
+        use vmconsole_proto::v1;
+        for reason in Reason::ALL {
+            let name = format!("REASON_{}", reason.name());
+            assert!(
+                v1::Reason::from_str_name(&name).is_some(),
+                "{name} is not in reason.proto"
+            );
+        }
+        let numbers = 1..;
+        let named = numbers
+            .map_while(|number| v1::Reason::try_from(number).ok())
+            .count();
+        assert_eq!(named, Reason::ALL.len());
+    }
+}

@@ -1,0 +1,155 @@
+//! The calls of `ConsoleService`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::Stream;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use vmconsole_proto::v1;
+use vmconsole_proto::v1::console_service_server::ConsoleService;
+
+use super::list::{self, Filter};
+use super::open::{self, Refusal};
+use super::refusal::{open_refused, status};
+use super::watch::Watcher;
+use super::{convert, stream};
+use crate::console::Directory;
+use crate::core::id::PeerIdentity;
+use crate::core::input::INPUT_WINDOW;
+use crate::core::reason::Reason;
+use crate::session::Sessions;
+use crate::shutdown::Tasks;
+
+/// The proxy that a call came through: in every admitted request's extensions.
+#[derive(Clone, Debug)]
+pub struct Proxy(pub PeerIdentity);
+
+/// Limits of calls.
+#[derive(Clone, Debug)]
+pub struct StreamLimits {
+    /// How long a stream may be open without its first message.
+    pub first_message: Duration,
+    /// Watchers at once.
+    pub watchers: usize,
+}
+
+/// The calls of `ConsoleService`.
+#[derive(Debug)]
+pub struct ConsoleApi {
+    directory: watch::Receiver<Arc<Directory>>,
+    listed: watch::Receiver<u64>,
+    sessions: Arc<Sessions>,
+    tasks: Tasks,
+    draining: CancellationToken,
+    watchers: Arc<Semaphore>,
+    limits: StreamLimits,
+}
+
+impl ConsoleApi {
+    /// Serves the consoles of `directory`; streams end when `draining` is cancelled.
+    pub fn new(
+        directory: watch::Receiver<Arc<Directory>>,
+        listed: watch::Receiver<u64>,
+        sessions: Arc<Sessions>,
+        tasks: Tasks,
+        draining: CancellationToken,
+        limits: StreamLimits,
+    ) -> Self {
+        let watchers = Arc::new(Semaphore::new(limits.watchers));
+        Self {
+            directory,
+            listed,
+            sessions,
+            tasks,
+            draining,
+            watchers,
+            limits,
+        }
+    }
+
+    fn directory(&self) -> Arc<Directory> {
+        self.directory.borrow().clone()
+    }
+
+    async fn open(
+        &self,
+        proxy: PeerIdentity,
+        mut messages: Streaming<v1::StreamConsoleRequest>,
+    ) -> Result<BoxStream<v1::StreamConsoleResponse>, Refusal> {
+        let first = stream::first_message(&mut messages, self.limits.first_message).await?;
+        let (request, mode) = open::request(&first, proxy)?;
+        let console = open::console(&self.directory(), first.console.as_ref())?;
+        let (opened, session, inbound) = self
+            .sessions
+            .open(&console, request)
+            .map_err(|error| (error.reason(), open_refused(&error)))?;
+        let opened = convert::opened(&opened, mode, INPUT_WINDOW);
+        let reader = self
+            .tasks
+            .spawn_owned("inbound", stream::take_messages(messages, inbound));
+        Ok(Box::pin(stream::responses(opened, session, reader)))
+    }
+}
+
+type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl ConsoleService for ConsoleApi {
+    async fn list_consoles(
+        &self,
+        request: Request<v1::ListConsolesRequest>,
+    ) -> Result<Response<v1::ListConsolesResponse>, Status> {
+        list::page(&self.directory(), request.into_inner()).map(Response::new)
+    }
+
+    type WatchConsolesStream = BoxStream<v1::WatchConsolesResponse>;
+
+    async fn watch_consoles(
+        &self,
+        request: Request<v1::WatchConsolesRequest>,
+    ) -> Result<Response<Self::WatchConsolesStream>, Status> {
+        let request = request.into_inner();
+        if !request.after_version.is_empty() {
+            let message = "after_version is not served by this version of the agent";
+            return Err(status(Reason::Unsupported, message));
+        }
+        let filter = Filter::new(request.filter)?;
+        let permit = self.watchers.clone().try_acquire_owned().map_err(|_| {
+            let limit = self.limits.watchers;
+            let message = format!("{limit} watchers is the most that limits.watchers allows");
+            status(Reason::LimitReached, message)
+        })?;
+        let watcher = Watcher {
+            filter,
+            directory: self.directory.clone(),
+            listed: self.listed.clone(),
+            draining: self.draining.clone(),
+            permit,
+        };
+        Ok(Response::new(Box::pin(super::watch::responses(watcher))))
+    }
+
+    type StreamConsoleStream = BoxStream<v1::StreamConsoleResponse>;
+
+    async fn stream_console(
+        &self,
+        request: Request<Streaming<v1::StreamConsoleRequest>>,
+    ) -> Result<Response<Self::StreamConsoleStream>, Status> {
+        let Some(Proxy(proxy)) = request.extensions().get::<Proxy>().cloned() else {
+            return Err(status(
+                Reason::Unauthenticated,
+                "the call came by no known way",
+            ));
+        };
+        self.open(proxy, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(|(reason, refusal)| {
+                self.sessions.count_refusal(reason);
+                refusal
+            })
+    }
+}
