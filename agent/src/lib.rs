@@ -5,6 +5,7 @@
 pub mod config;
 pub mod core;
 pub mod endpoint;
+pub mod http;
 pub mod hypervisor;
 pub mod metrics;
 pub mod shutdown;
