@@ -9,4 +9,5 @@ pub mod http;
 pub mod hypervisor;
 pub mod metrics;
 pub mod shutdown;
+pub mod telemetry;
 pub mod tls;
