@@ -83,7 +83,7 @@ impl HttpServer {
     }
 
     /// Serves until `token` is cancelled and then until the requests that are being
-    /// answered are, which takes [`GRACE`] at most. Spawns nothing.
+    /// answered are, 2 s at most. Spawns nothing.
     ///
     /// # Cancel safety
     /// If dropped, all connections are closed at once.
