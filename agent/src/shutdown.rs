@@ -188,14 +188,12 @@ impl Drop for Membership {
 /// Logs a panic by the task's name. A payload with formatted text is left out, since it
 /// may quote what a guest or a peer sent; a literal one cannot.
 fn report_panic(name: &'static str, payload: &(dyn Any + Send)) {
-    let message = payload
-        .downcast_ref::<&'static str>()
-        .copied()
-        .unwrap_or("(message withheld)");
+    let literal = payload.downcast_ref::<&'static str>().copied();
+    let text = literal.unwrap_or("(withheld)");
     tracing::error!(
         task = name,
-        message,
-        "a task panicked: this is a fault in the agent"
+        panic.text = text,
+        "a task panicked: a fault in the agent"
     );
 }
 
@@ -232,16 +230,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_ends_one_task_and_shows_in_its_handle() {
+    async fn a_panic_ends_one_task_and_is_logged_by_its_name() {
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        let writer = Arc::new(log.reopen().expect("opens again"));
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(writer);
+        let _guard = tracing::subscriber::set_default(subscriber.finish());
         let tasks = Tasks::new();
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        let bad = tasks.spawn("bad", async { panic!("on purpose") });
+        let bad = tasks.spawn("bad", async { panic!("on purpose: {}", 1 + 1) });
         let good = tasks.spawn("good", receiver);
         let error = bad.await.map(|(): ()| ()).expect_err("it panicked");
         assert!(error.is_panic());
         sender.send(1).expect("the other task still runs");
         assert_eq!(good.await.expect("no panic").expect("sent"), 1);
         assert!(tasks.drained(SOON).await);
+        let log = std::fs::read_to_string(log.path()).expect("UTF-8");
+        assert!(
+            log.contains("task=\"bad\" panic.text=\"(withheld)\""),
+            "{log}"
+        );
     }
 
     #[tokio::test]

@@ -45,7 +45,7 @@ failures! {
         "the client's certificate is expired or not yet valid; renew it, or check the clocks";
     /// The client's certificate cannot be accepted for another reason.
     BadCertificate => "bad_certificate",
-        "the client's certificate is malformed, badly signed, or not one for clients";
+        "the client's certificate is malformed, badly signed, a CA's own, or not one for clients";
     /// The client refused the agent's certificate, or something else that the agent sent.
     ClientAlert => "client_alert",
         "the client refused the handshake; check which authority it trusts and which name it expects";
@@ -135,7 +135,9 @@ impl HandshakeError {
                 | PeerIncompatible::Tls12NotOffered
                 | PeerIncompatible::Tls12NotOfferedOrEnabled
                 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
-                | PeerIncompatible::ServerDoesNotSupportTls12Or13,
+                | PeerIncompatible::ServerDoesNotSupportTls12Or13
+                // Versions before 1.2 do not know the extension, and are told by that.
+                | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
             ) => (HandshakeFailure::TlsVersion, None),
             Tls::NoApplicationProtocol => (HandshakeFailure::NoAlpn, None),
             Tls::InvalidMessage(_)
@@ -158,5 +160,76 @@ fn of_certificate(error: &CertificateError) -> HandshakeFailure {
         | CertificateError::NotValidYet
         | CertificateError::NotValidYetContext { .. } => HandshakeFailure::Expired,
         _ => HandshakeFailure::BadCertificate,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use rustls::{AlertDescription, InvalidMessage, PeerMisbehaved};
+
+    use super::*;
+
+    fn of(error: Tls) -> (HandshakeFailure, String) {
+        let error = HandshakeError::of_io(&io::Error::new(io::ErrorKind::InvalidData, error));
+        (error.failure, error.to_string())
+    }
+
+    #[test]
+    fn labels_are_told_apart_and_fit_prometheus() {
+        let labels: HashSet<&str> = HandshakeFailure::ALL.iter().map(|it| it.label()).collect();
+        assert_eq!(labels.len(), HandshakeFailure::ALL.len());
+        assert!(
+            labels
+                .iter()
+                .all(|it| it.bytes().all(|b| b == b'_' || b.is_ascii_lowercase()))
+        );
+    }
+
+    /// What no handshake in the tests brings about.
+    #[test]
+    fn errors_of_tls_become_reasons() {
+        let certificate = |error| of(Tls::InvalidCertificate(error)).0;
+        assert_eq!(
+            certificate(CertificateError::NotValidYet),
+            HandshakeFailure::Expired
+        );
+        assert_eq!(
+            certificate(CertificateError::BadSignature),
+            HandshakeFailure::BadCertificate
+        );
+        let old = PeerIncompatible::SignatureAlgorithmsExtensionRequired;
+        assert_eq!(
+            of(Tls::PeerIncompatible(old)).0,
+            HandshakeFailure::TlsVersion
+        );
+        let broken = InvalidMessage::InvalidContentType;
+        assert_eq!(of(Tls::InvalidMessage(broken)).0, HandshakeFailure::NotTls);
+        let (failure, text) = of(Tls::AlertReceived(AlertDescription::UnknownCA));
+        assert_eq!(failure, HandshakeFailure::ClientAlert);
+        assert!(text.ends_with(" (UnknownCA)"), "{text}");
+        let odd = PeerMisbehaved::TooManyWarningAlertsReceived;
+        let (failure, text) = of(Tls::PeerMisbehaved(odd));
+        assert_eq!(failure, HandshakeFailure::Other);
+        assert_eq!(text, "the handshake failed (TooManyWarningAlertsReceived)");
+    }
+
+    /// Text may come from the peer.
+    #[test]
+    fn text_of_an_error_is_not_passed_on() {
+        let (failure, text) = of(Tls::General("sent by the peer".into()));
+        assert_eq!(
+            (failure, text.as_str()),
+            (HandshakeFailure::Other, "the handshake failed")
+        );
+    }
+
+    #[test]
+    fn errors_of_the_connection_become_reasons() {
+        let reset = HandshakeError::of_io(&io::ErrorKind::ConnectionReset.into());
+        assert_eq!(reset.failure, HandshakeFailure::Closed);
+        let odd = HandshakeError::of_io(&io::Error::new(io::ErrorKind::OutOfMemory, "text"));
+        assert_eq!(odd.to_string(), "the handshake failed (OutOfMemory)");
     }
 }
