@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md has the map of the modules. A module names only those of lower layers.
 
 pub mod api;
+pub mod app;
 pub mod config;
 pub mod console;
 pub mod core;

@@ -1,0 +1,261 @@
+//! Puts the layers together, runs them, and takes them apart in order.
+//!
+//! ```text
+//! start ─▶ running ─ stop ─▶ no new connections, sessions and watchers are told
+//!                        ─▶ connections finish, or the deadline passes
+//!                        ─▶ pumps let their consoles go ─▶ stopped
+//! ```
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
+use tracing::info;
+use vmconsole_proto::v1::console_service_server::ConsoleServiceServer;
+
+use crate::api::{ConnectionMetrics, ConsoleApi, GrpcLimits, GrpcServer, StreamLimits};
+use crate::config::Config;
+use crate::console::{ConsoleMetrics, Directory, Registry, RegistryConfig};
+use crate::http::{BindError, HttpServer, Readiness};
+use crate::hypervisor::{Hypervisor, Inventory};
+use crate::metrics::{Metrics, MetricsError, gauge};
+use crate::session::{SessionMetrics, Sessions};
+use crate::shutdown::Tasks;
+use crate::tls::{self, AllowList, HandshakeMetrics, Handshakes, TlsError};
+
+/// The longest message that a client may send, in bytes: 64 KiB of input and its frame.
+const MAX_REQUEST: usize = 96 * 1024;
+
+/// How long a stop waits for pumps to let their consoles go.
+const LET_GO: Duration = Duration::from_secs(5);
+
+/// Why the agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A certificate or key is missing or wrong.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A gRPC address cannot be listened on.
+    #[error("cannot listen on {address} for gRPC; check grpc.listen, and what else listens there (ovirt-vmconsole's sshd uses 2223 too)")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The HTTP address cannot be listened on.
+    #[error(transparent)]
+    Http(#[from] BindError),
+    /// A metric was registered twice. A fault in the agent.
+    #[error("a metric cannot be registered (this is a fault in the agent)")]
+    Metrics(#[from] MetricsError),
+    /// The reflection service could not be built. A fault in the agent.
+    #[error("server reflection cannot be built (this is a fault in the agent)")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// The agent, running.
+pub struct App {
+    grpc: Vec<SocketAddr>,
+    http: SocketAddr,
+    drain: Duration,
+    health: HealthReporter,
+    /// What serves clients.
+    serving: Tasks,
+    /// What keeps consoles, and what lasts until the end.
+    keeping: Tasks,
+}
+
+impl App {
+    /// Starts serving the consoles of `hypervisor`. Returns once every address is bound.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub async fn start(
+        config: &Config,
+        metrics: Metrics,
+        hypervisor: Arc<dyn Hypervisor>,
+    ) -> Result<Self, StartError> {
+        let (serving, keeping) = (Tasks::new(), Tasks::new());
+        let draining = serving.token();
+        let grpc = &config.grpc;
+        let tls = tls::server_config(&grpc.certificate, &grpc.private_key, &grpc.client_ca)?;
+        let listeners = listen(&grpc.listen)?;
+        let inventory = hypervisor.inventory();
+        let registry = registry(config, &metrics, hypervisor, &keeping)?;
+        let (health, routes) = routes(config, &metrics, &registry, &serving)?;
+        let server = server(config, &metrics, routes, tls, &serving)?;
+        let readiness = follow_readiness(&registry, &inventory, &metrics, &keeping, draining.clone())?;
+        let http = HttpServer::bind(config.http.listen, metrics, readiness).await?;
+        let http_address = http.local_addr();
+
+        keeping.spawn("registry", registry.run(keeping.token()));
+        keeping.spawn("http", http.run(keeping.token()));
+        let mut addresses = Vec::new();
+        for (address, listener) in listeners {
+            info!(%address, "serving gRPC");
+            addresses.push(address);
+            serving.spawn("accept", server.clone().run(listener, draining.clone()));
+        }
+        info!(address = %http_address, "serving metrics and health");
+        let drain = config.grpc.drain;
+        Ok(Self { grpc: addresses, http: http_address, drain, health, serving, keeping })
+    }
+
+    /// Where gRPC is served.
+    pub fn grpc_addresses(&self) -> &[SocketAddr] {
+        &self.grpc
+    }
+
+    /// Where metrics and health are served.
+    pub const fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Stops: every session ends with AGENT_DRAINING and where to resume. Returns whether
+    /// everything had ended by its deadline.
+    pub async fn stop(self) -> bool {
+        info!("stopping: sessions are told to resume elsewhere");
+        self.health.set_not_serving::<ConsoleServiceServer<ConsoleApi>>().await;
+        self.serving.close();
+        let served = self.serving.drained(self.drain).await;
+        self.keeping.close();
+        let kept = self.keeping.drained(LET_GO).await;
+        info!(in_time = served && kept, "stopped");
+        served && kept
+    }
+}
+
+fn listen(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
+    let bind = |address: &SocketAddr| {
+        let address = *address;
+        let bound = GrpcServer::bind(address);
+        bound
+            .and_then(|listener| Ok((listener.local_addr()?, listener)))
+            .map_err(|source| StartError::Listen { address, source })
+    };
+    addresses.iter().map(bind).collect()
+}
+
+fn registry(
+    config: &Config,
+    metrics: &Metrics,
+    hypervisor: Arc<dyn Hypervisor>,
+    tasks: &Tasks,
+) -> Result<Registry, StartError> {
+    let limits = RegistryConfig {
+        ring_bytes: config.console.ring_bytes,
+        max_viewers: config.limits.viewers_per_console,
+    };
+    let metrics = ConsoleMetrics::register(metrics.registry())?;
+    Ok(Registry::new(hypervisor, limits, metrics, tasks.clone()))
+}
+
+fn routes(
+    config: &Config,
+    metrics: &Metrics,
+    registry: &Registry,
+    tasks: &Tasks,
+) -> Result<(HealthReporter, Routes), StartError> {
+    let session_metrics = SessionMetrics::register(metrics.registry())?;
+    let sessions = Sessions::new(config.limits.sessions, tasks.token(), session_metrics);
+    let limits = StreamLimits {
+        first_message: config.limits.first_message,
+        watchers: config.limits.watchers,
+    };
+    let api = ConsoleApi::new(
+        registry.directory(),
+        registry.listed(),
+        Arc::new(sessions),
+        tasks.clone(),
+        tasks.token(),
+        limits,
+    );
+    let api = ConsoleServiceServer::new(api).max_decoding_message_size(MAX_REQUEST);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(vmconsole_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let routes = Routes::new(api)
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .prepare();
+    Ok((health, routes))
+}
+
+fn server(
+    config: &Config,
+    metrics: &Metrics,
+    routes: Routes,
+    tls: Arc<rustls::ServerConfig>,
+    tasks: &Tasks,
+) -> Result<Arc<GrpcServer>, StartError> {
+    let handshake_metrics = HandshakeMetrics::register(metrics.registry())?;
+    let limits = &config.limits;
+    let handshakes = Handshakes::new(limits.handshakes, limits.handshake, handshake_metrics);
+    Ok(Arc::new(GrpcServer::new(
+        routes,
+        tls,
+        handshakes,
+        AllowList::new(&config.access.allowed_clients),
+        GrpcLimits {
+            connections: limits.connections,
+            streams_per_connection: limits.streams_per_connection,
+        },
+        ConnectionMetrics::register(metrics.registry())?,
+        tasks.clone(),
+    )))
+}
+
+/// Keeps `/readyz` and the gauge of the hypervisor's connection true.
+fn follow_readiness(
+    registry: &Registry,
+    inventory: &watch::Receiver<Arc<Inventory>>,
+    metrics: &Metrics,
+    tasks: &Tasks,
+    draining: CancellationToken,
+) -> Result<watch::Receiver<Readiness>, StartError> {
+    let connected = gauge(
+        metrics.registry(),
+        "vmconsole_libvirt_connected",
+        "Whether libvirt is connected (1) or not (0)",
+    )?;
+    let vms = gauge(metrics.registry(), "vmconsole_vms", "VMs that are known")?;
+    let (mut directory, mut inventory) = (registry.directory(), inventory.clone());
+    let (sender, readiness) = watch::channel(Readiness::NotReady("starting".to_owned()));
+    tasks.spawn("readiness", async move {
+        loop {
+            let (listed, known) = (directory.borrow_and_update().clone(), inventory.borrow_and_update().clone());
+            connected.set(i64::from(known.connected));
+            vms.set(i64::try_from(known.vms.len()).unwrap_or(i64::MAX));
+            sender.send_replace(judge(&listed, &known, draining.is_cancelled()));
+            tokio::select! {
+                changed = directory.changed() => if changed.is_err() { return },
+                changed = inventory.changed() => if changed.is_err() { return },
+                () = draining.cancelled(), if !draining.is_cancelled() => {}
+            }
+        }
+    });
+    Ok(readiness)
+}
+
+fn judge(directory: &Directory, inventory: &Inventory, draining: bool) -> Readiness {
+    if draining {
+        Readiness::NotReady("the agent is stopping".to_owned())
+    } else if !inventory.connected {
+        Readiness::NotReady(format!("libvirt is not connected: {}", inventory.trouble))
+    } else if !directory.synced {
+        Readiness::NotReady("the VMs were not read yet".to_owned())
+    } else {
+        Readiness::Ready
+    }
+}
