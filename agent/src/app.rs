@@ -42,7 +42,9 @@ pub enum StartError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// A gRPC address cannot be listened on.
-    #[error("cannot listen on {address} for gRPC; check grpc.listen, and what else listens there (ovirt-vmconsole's sshd uses 2223 too)")]
+    #[error(
+        "cannot listen on {address} for gRPC; check grpc.listen, and what else listens there (ovirt-vmconsole's sshd uses 2223 too)"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -91,7 +93,8 @@ impl App {
         let registry = registry(config, &metrics, hypervisor, &keeping)?;
         let (health, routes) = routes(config, &metrics, &registry, &serving)?;
         let server = server(config, &metrics, routes, tls, &serving)?;
-        let readiness = follow_readiness(&registry, &inventory, &metrics, &keeping, draining.clone())?;
+        let readiness =
+            follow_readiness(&registry, &inventory, &metrics, &keeping, draining.clone())?;
         let http = HttpServer::bind(config.http.listen, metrics, readiness).await?;
         let http_address = http.local_addr();
 
@@ -105,7 +108,14 @@ impl App {
         }
         info!(address = %http_address, "serving metrics and health");
         let drain = config.grpc.drain;
-        Ok(Self { grpc: addresses, http: http_address, drain, health, serving, keeping })
+        Ok(Self {
+            grpc: addresses,
+            http: http_address,
+            drain,
+            health,
+            serving,
+            keeping,
+        })
     }
 
     /// Where gRPC is served.
@@ -122,7 +132,9 @@ impl App {
     /// everything had ended by its deadline.
     pub async fn stop(self) -> bool {
         info!("stopping: sessions are told to resume elsewhere");
-        self.health.set_not_serving::<ConsoleServiceServer<ConsoleApi>>().await;
+        self.health
+            .set_not_serving::<ConsoleServiceServer<ConsoleApi>>()
+            .await;
         self.serving.close();
         let served = self.serving.drained(self.drain).await;
         self.keeping.close();
@@ -234,7 +246,10 @@ fn follow_readiness(
     let (sender, readiness) = watch::channel(Readiness::NotReady("starting".to_owned()));
     tasks.spawn("readiness", async move {
         loop {
-            let (listed, known) = (directory.borrow_and_update().clone(), inventory.borrow_and_update().clone());
+            let (listed, known) = (
+                directory.borrow_and_update().clone(),
+                inventory.borrow_and_update().clone(),
+            );
             connected.set(i64::from(known.connected));
             vms.set(i64::try_from(known.vms.len()).unwrap_or(i64::MAX));
             sender.send_replace(judge(&listed, &known, draining.is_cancelled()));

@@ -51,7 +51,7 @@ pub(super) struct Shared {
     pub(super) retired: bool,
     lease: Lease<SessionId>,
     target: Target,
-    gather: Gather,
+    pub(super) gather: Gather,
     /// When held-back output is due to be shown, if somebody waits for that.
     gather_due: Option<Instant>,
     instance: Option<Instance>,
@@ -357,7 +357,7 @@ impl Console {
     }
 
     fn output_piece(&self, attachment: u64, bytes: &[u8]) {
-        let (wall, now) = (SystemTime::now(), Instant::now());
+        let (wall, now) = (SystemTime::now(), now());
         let mut shared = self.shared.lock();
         if shared.attachment != attachment {
             return;
@@ -388,7 +388,7 @@ impl Console {
 
     /// Shows held-back output whose time has come.
     pub(super) fn show_gathered(&self) {
-        let shown = self.shared.lock().gather.due(Instant::now());
+        let shown = self.shared.lock().gather.due(now());
         if shown {
             self.announce();
         }
@@ -501,6 +501,11 @@ impl Console {
             self.metrics.ring_bytes.add(after as i64 - before as i64);
         }
     }
+}
+
+/// The clock that the pump's timers go by.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 impl Drop for Console {

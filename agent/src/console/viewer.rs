@@ -195,7 +195,7 @@ impl Viewer {
             return ended;
         }
         let max = usize::try_from(room).unwrap_or(usize::MAX).min(MAX_FRAME);
-        let next = output.next(cursor, max);
+        let next = output.next(cursor, max, shared.gather.hidden());
         self.position = cursor.position();
         if next == Next::Idle {
             ended
