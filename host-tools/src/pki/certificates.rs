@@ -176,7 +176,11 @@ impl Plan {
 
     /// A CA that may sign leaves and revocation lists, and no further CA.
     fn ca_params(&self) -> CertificateParams {
-        let mut params = self.params("vmconsole development CA");
+        // Two CAs of one name make a TLS stack complain of a bad signature where the issuer
+        // is another one.
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let short = id.get(..8).unwrap_or(&id);
+        let mut params = self.params(&format!("vmconsole development CA {short}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params

@@ -125,6 +125,19 @@ fn serial_numbers_and_keys_differ() {
 }
 
 #[test]
+fn no_two_authorities_have_one_name() {
+    let subject = || {
+        let der = der(&plan().make().unwrap().ca.certificate);
+        parse_x509_certificate(&der)
+            .unwrap()
+            .1
+            .subject()
+            .to_string()
+    };
+    assert_ne!(subject(), subject());
+}
+
+#[test]
 fn names_are_checked() {
     assert_eq!(
         SubjectName::for_agent("2001:db8::1"),
