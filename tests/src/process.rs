@@ -32,7 +32,10 @@ pub(crate) const LOADER_PATH: &str = "LD_LIBRARY_PATH";
 pub fn tied(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(setup::program("setpriv"));
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).env_remove(LOADER_PATH);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .env_remove(LOADER_PATH);
     command
 }
 
