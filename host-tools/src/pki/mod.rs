@@ -120,10 +120,11 @@ Made in {shown}, valid for {days} days:
   proxy.crt  proxy.key  for a proxy to call with, as {identities}
 
 In the agent's config.toml:
-  [tls]
+  [grpc]
   certificate = {certificate:?}
-  key = {key:?}
+  private_key = {key:?}
   client_ca = {ca:?}
+  [access]
   allowed_clients = [{identities}]
 
 For vmconsolectl:
