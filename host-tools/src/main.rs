@@ -27,6 +27,7 @@ use crate::exit::Exit;
 use crate::list::ListError;
 use crate::output::{chain, tell};
 use crate::pki::PkiError;
+use crate::refusal::Refusal;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,15 @@ enum Failure {
 }
 
 impl Failure {
+    /// The agent's refusal, if that is what failed.
+    fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::List(ListError::Refused(refusal))
+            | Self::Attach(AttachError::Refused(refusal)) => Some(refusal),
+            _ => None,
+        }
+    }
+
     /// The exit for it.
     fn exit(&self) -> Exit {
         match self {
@@ -82,6 +92,9 @@ fn told(failure: &Failure) -> Exit {
     let exit = failure.exit();
     if exit != Exit::Done {
         tell(&chain(failure as &dyn Error));
+        if let Some(hint) = failure.refusal().and_then(Refusal::hint_before_open) {
+            tell(hint);
+        }
     }
     exit
 }

@@ -69,6 +69,14 @@ impl Refusal {
         Reason::from_str_name(&format!("REASON_{name}"))
     }
 
+    /// What may be behind it, where the refusal came before anything was open. In TLS 1.3 a
+    /// client is through before the server has looked at its certificate, and what comes
+    /// back may be lost with the connection.
+    pub(crate) fn hint_before_open(&self) -> Option<&'static str> {
+        const HINT: &str = "the agent may not accept this proxy's certificate; its log says why";
+        self.transport.then_some(HINT)
+    }
+
     /// The exit, where the refusal came before anything was open.
     pub(crate) fn exit_before_open(&self) -> Exit {
         if self.transport {

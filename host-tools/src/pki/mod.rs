@@ -102,9 +102,11 @@ fn write(directory: &Path, pki: &Pki) -> Result<(), PkiError> {
     write_new(directory, &files)
 }
 
-/// What was made, and the lines that put it to use.
+/// What was made, and the lines that put it to use from any working directory.
 fn report(asked: &Init) -> String {
-    let directory = asked.directory.display();
+    let absolute = std::path::absolute(&asked.directory);
+    let directory = absolute.as_ref().unwrap_or(&asked.directory);
+    let file = |name| directory.join(name).display().to_string();
     let identities = asked.proxy_names.iter().map(|name| match name {
         SubjectName::Dns(name) | SubjectName::Uri(name) => format!("{name:?}"),
         SubjectName::Ip(address) => format!("\"{address}\""),
@@ -112,21 +114,27 @@ fn report(asked: &Init) -> String {
     let identities = identities.collect::<Vec<_>>().join(", ");
     format!(
         "\
-Made in {directory}, valid for {days} days:
+Made in {shown}, valid for {days} days:
   ca.crt     ca.key     a private CA, for development
   agent.crt  agent.key  for the agent to serve with
   proxy.crt  proxy.key  for a proxy to call with, as {identities}
 
 In the agent's config.toml:
-  [tls]
-  certificate = \"{directory}/agent.crt\"
-  key = \"{directory}/agent.key\"
-  client_ca = \"{directory}/ca.crt\"
+  [grpc]
+  certificate = {certificate:?}
+  private_key = {key:?}
+  client_ca = {ca:?}
+  [access]
   allowed_clients = [{identities}]
 
 For vmconsolectl:
-  export VMCONSOLE_PKI={directory}
+  export VMCONSOLE_PKI='{quoted}'
 ",
+        shown = directory.display(),
         days = asked.days,
+        certificate = file("agent.crt"),
+        key = file("agent.key"),
+        ca = file("ca.crt"),
+        quoted = directory.display().to_string().replace('\'', r"'\''"),
     )
 }

@@ -16,6 +16,10 @@ fn keys_are_for_the_owner_alone_and_nothing_is_overwritten() {
         text.contains("allowed_clients = [\"spiffe://vmconsole.local/proxy/dev\"]"),
         "{text}"
     );
+    let key = format!("private_key = \"{}/agent.key\"", directory.display());
+    assert!(text.contains(&key), "{text}");
+    let line = format!("export VMCONSOLE_PKI='{}'", directory.display());
+    assert!(text.contains(&line), "{text}");
     let mode = |name: &str| {
         std::fs::metadata(directory.join(name))
             .unwrap()

@@ -60,6 +60,8 @@ fn a_certificate_of_another_ca_gets_no_connection() {
     let command = command.arg("--key").arg(others.join("proxy.key"));
     let ended = Piped::start(command.args(["attach", "web-1"])).end();
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    let hint = "the agent may not accept this proxy's certificate";
+    assert!(ended.stderr.contains(hint), "{}", ended.stderr);
     assert!(agent.no_stream());
 }
 
