@@ -5,8 +5,9 @@
 #
 #   usage: tests/setup.sh build|demo|test
 #     build   what compiling needs
-#     demo    build, and libvirt, QEMU and what the demo's guest is made from
-#     test    demo, the tools that the tests drive, and the user vmconsole-test
+#     demo    build, and libvirt, QEMU, what the guest is made from, and the user
+#             vmconsole-test, which the agent runs as
+#     test    demo, and the tools that the tests drive
 #
 # Run as root or with sudo at hand. Where all is there it changes nothing.
 set -eu
@@ -82,7 +83,7 @@ if [ -n "$missing" ]; then
 	esac
 fi
 
-if [ "$1" = test ]; then
+if [ "$1" != build ]; then
 	if ! getent passwd "$user" >/dev/null; then
 		say "creating the system user $user"
 		as_root useradd --system --user-group --no-create-home --home-dir /nonexistent \

@@ -11,6 +11,7 @@
     reason = "a test harness ends a test by panicking, and explains itself on standard error"
 )]
 
+pub mod agent;
 pub mod console;
 pub mod guest;
 pub mod image;

@@ -1,0 +1,32 @@
+# What people run. Everything else is cargo's.
+.POSIX:
+.PHONY: help demo test lint proto docs bench
+
+help:
+	@echo "make demo   a guest, an agent, and a terminal on the guest's console"
+	@echo "make test   install what is missing and run every test"
+	@echo "make lint   format, clippy, licences, interface, documentation"
+	@echo "make bench  the byte path beside a plain TLS relay and socat"
+
+# Builds as you; only what needs root is run as root.
+demo:
+	@tests/setup.sh demo
+	@echo "==> building (the first time takes some minutes)"
+	@cargo build --quiet --workspace
+	@tests/demo.sh
+
+test:
+	@tests/setup.sh test
+	@cargo build --workspace --all-targets
+	@tests/run.sh
+
+lint: proto docs
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets -- -D warnings
+	@tests/deny.sh
+
+proto:
+	@tests/proto.sh
+
+docs:
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
