@@ -2,4 +2,9 @@
 //! per behaviour. They need root and what `tests/setup.sh test` installs.
 #![allow(missing_docs, reason = "a test is documented by its name")]
 
+mod drain;
 mod guest_boots;
+mod host;
+mod hypervisor_faults;
+mod shell;
+mod writer;

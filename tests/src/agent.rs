@@ -2,8 +2,7 @@
 //! what only works for root does not work.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -132,57 +131,6 @@ impl Agent {
     /// When it does not in time.
     pub fn wait(&mut self) -> ExitStatus {
         self.process.wait(BOUND)
-    }
-
-    /// The status line and the body that it answers to `GET path`.
-    ///
-    /// # Panics
-    /// When it does not answer.
-    pub fn get(&self, path: &str) -> (String, String) {
-        let mut stream = TcpStream::connect(self.http).expect("the agent serves HTTP");
-        stream
-            .set_read_timeout(Some(BOUND))
-            .expect("a timeout can be set");
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
-        )
-        .expect("the request is taken");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-        (
-            head.lines().next().unwrap_or_default().to_owned(),
-            body.to_owned(),
-        )
-    }
-
-    /// The value of one metric, as named with its labels; 0 if it is not there.
-    pub fn metric(&self, name: &str) -> f64 {
-        let (_, metrics) = self.get("/metrics");
-        metrics
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
-            .unwrap_or(0.0)
-    }
-
-    /// Waits until as many sessions were closed as were opened.
-    ///
-    /// # Panics
-    /// When that does not come about.
-    pub fn all_sessions_closed(&self) {
-        wait::until("every opened session is closed", BOUND, || {
-            let (_, metrics) = self.get("/metrics");
-            let sum = |name: &str| -> f64 {
-                let of_name = metrics.lines().filter(|line| line.starts_with(name));
-                of_name
-                    .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-                    .sum()
-            };
-            let opened = sum("vmconsole_sessions_opened_total");
-            opened == sum("vmconsole_sessions_closed_total{")
-                && sum("vmconsole_sessions_active") == 0.0
-        });
     }
 }
 

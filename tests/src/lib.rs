@@ -12,13 +12,16 @@
 )]
 
 pub mod agent;
+pub mod client;
 pub mod console;
 pub mod guest;
 pub mod image;
 pub mod libvirtd;
 pub mod namespace;
+pub mod pki;
 pub mod probe;
 pub mod process;
+pub mod scrape;
 pub mod setup;
 pub mod user;
 pub mod wait;
