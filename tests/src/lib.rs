@@ -20,4 +20,5 @@ pub mod probe;
 pub mod process;
 pub mod setup;
 pub mod user;
+pub mod virsh;
 pub mod wait;
