@@ -24,4 +24,5 @@ pub mod process;
 pub mod scrape;
 pub mod setup;
 pub mod user;
+pub mod virsh;
 pub mod wait;
