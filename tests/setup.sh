@@ -17,7 +17,7 @@ user=vmconsole-test
 build="gcc libc6-dev pkg-config libvirt-dev"
 demo="$build libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
 	apt dpkg busybox-static cpio xz-utils util-linux bsdutils passwd"
-test="$demo prometheus python3 python3-venv socat"
+test="$demo openssl prometheus python3 python3-venv socat"
 
 case ${1:-} in
 build) packages=$build ;;

@@ -6,5 +6,6 @@ mod drain;
 mod guest_boots;
 mod host;
 mod hypervisor_faults;
+mod refusals;
 mod shell;
 mod writer;
