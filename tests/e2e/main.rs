@@ -1,6 +1,13 @@
 //! The end-to-end tests: real libvirtd, real guests, the real agent. One module
 //! per behaviour. They need root and what `tests/setup.sh test` installs.
 #![allow(missing_docs, reason = "a test is documented by its name")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test ends by panicking, and prints the figures that it saw"
+)]
 
 mod drain;
 mod guest_boots;
