@@ -1,1 +1,23 @@
-//! x
+//! The harness of the end-to-end tests: a real libvirtd of the test's own, real
+//! guests in it, and the unprivileged user that the agent runs as.
+//!
+//! It refuses to skip: where something is missing a test fails and names the
+//! command that installs it. Whatever it starts ends with it, after a panic too.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test harness ends a test by panicking, and explains itself on standard error"
+)]
+
+pub mod console;
+pub mod guest;
+pub mod image;
+pub mod libvirtd;
+pub mod namespace;
+pub mod probe;
+pub mod process;
+pub mod setup;
+pub mod user;
+pub mod wait;

@@ -1,0 +1,193 @@
+#!/bin/sh
+# Builds the small Linux guest that the tests and the demo boot: Debian's own
+# cloud kernel, and an initramfs of busybox with a login on ttyS0, ttyS1, hvc0.
+# It unpacks packages and installs none; it never starts a guest, needs no root,
+# and refuses to leave a half-built guest behind.
+#
+#   usage: tests/guest/build.sh [CACHE_DIR]      (default: target/guest)
+#
+# Prints one line on standard output: the directory that holds `vmlinuz`,
+# `initrd.img` and `cmdline`. Progress goes to standard error.
+# Login: root, password "console".
+set -eu
+export LC_ALL=C
+
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${1:-$here/../../target/guest}
+
+say() { echo "guest: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+missing=
+need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
+need apt-get apt
+need dpkg dpkg
+need cpio cpio
+need flock util-linux
+need xz xz-utils
+need sha256sum coreutils
+
+# Debian's busybox-static puts the static binary in /bin/busybox; the package
+# named plain busybox puts a dynamic one there, which would not run in the guest.
+busybox=$(command -v busybox 2>/dev/null || true)
+if [ -z "$busybox" ] || LD_TRACE_LOADED_OBJECTS=1 "$busybox" true 2>/dev/null | grep -q libc; then
+	missing="$missing busybox-static"
+fi
+[ -z "$missing" ] || die "missing:$missing; install with: sudo apt-get install$missing"
+
+mkdir -p "$cache"
+cache=$(cd "$cache" && pwd)
+exec 9>"$cache/lock"
+flock 9
+
+recipe=$(cat "$0" "$busybox" | sha256sum | cut -c1-12)
+
+# A stamp that is newer than apt's package lists cannot name an old kernel, so
+# the second call asks apt nothing.
+current=$cache/current
+if [ -n "$(find "$current/stamp" -newer /var/lib/apt/lists 2>/dev/null)" ] &&
+	[ "$(head -n 1 "$current/stamp")" = "$recipe" ]; then
+	readlink -f "$current"
+	exit 0
+fi
+
+meta=linux-image-cloud-amd64
+package=$(apt-cache depends --no-recommends --no-suggests "$meta" 2>/dev/null |
+	sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1)
+[ -n "$package" ] || die "apt knows no $meta; refresh its lists with: sudo apt-get update"
+version=$(apt-cache policy "$package" | sed -n 's/^ *Candidate: //p')
+key=$recipe-$(echo "$package-$version" | tr -c 'A-Za-z0-9.\n' '_')
+out=$cache/$key
+
+publish() {
+	ln -sfn "$key" "$cache/current.new"
+	mv -T "$cache/current.new" "$current"
+	# A run that is still going may boot an older guest: those of the last day stay.
+	find "$cache" -mindepth 1 -maxdepth 1 -type d ! -name "$key" -mtime +0 -exec rm -rf {} +
+	echo "$out"
+}
+
+if [ -e "$out/stamp" ]; then
+	touch "$out/stamp"
+	publish
+	exit 0
+fi
+
+work=$(mktemp -d "$cache/building.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+
+say "downloading $package $version"
+(
+	cd "$work"
+	apt-get -o APT::Sandbox::User= download "$package=$version" >apt.log 2>&1 ||
+		{ cat apt.log >&2; exit 1; }
+) || die "apt could not download $package; refresh its lists with: sudo apt-get update"
+dpkg -x "$work"/linux-image-*.deb "$work/kernel"
+kernel=$(basename "$work"/kernel/boot/vmlinuz-*)
+kernel=${kernel#vmlinuz-}
+[ -d "$work/kernel/usr/lib/modules/$kernel" ] &&
+	modules=$work/kernel/usr/lib/modules/$kernel || modules=$work/kernel/lib/modules/$kernel
+
+root=$work/root
+mkdir -p "$root/bin" "$root/sbin" "$root/usr/bin" "$root/usr/sbin" "$root/etc/init.d" \
+	"$root/etc/acpi/PWRF" "$root/dev" "$root/proc" "$root/sys" "$root/tmp" "$root/run" \
+	"$root/root" "$root/var/log" "$root/lib/modules"
+cp "$busybox" "$root/bin/busybox"
+chmod 0755 "$root/bin/busybox"
+
+# In load order: each needs those before it. A later kernel may have some built in.
+: >"$root/lib/modules/order"
+for name in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci \
+	virtio_console button evdev; do
+	file=$(find "$modules" -name "$name.ko" -o -name "$name.ko.xz" | head -n 1)
+	case $file in
+	*.ko.xz) xz -dc "$file" >"$root/lib/modules/$name.ko" ;;
+	*.ko) cp "$file" "$root/lib/modules/$name.ko" ;;
+	*)
+		grep -q "/$name\.ko$" "$modules/modules.builtin" ||
+			die "$package has no module $name: mend the list in $0"
+		continue
+		;;
+	esac
+	echo "$name" >>"$root/lib/modules/order"
+done
+
+cat >"$root/init" <<'INIT'
+#!/bin/busybox sh
+/bin/busybox mount -t devtmpfs dev /dev
+/bin/busybox --install -s
+exec /sbin/init </dev/console >/dev/console 2>&1
+INIT
+
+# init resets the terminal settings of the device in the first field: for acpid
+# that must not be the console, where getty has just set its own.
+cat >"$root/etc/inittab" <<'INITTAB'
+::sysinit:/etc/init.d/rcS
+ttyS0::respawn:/sbin/getty -L 115200 ttyS0 vt100
+ttyS1::respawn:/sbin/getty -L 115200 ttyS1 vt100
+hvc0::respawn:/sbin/getty -L 115200 hvc0 vt100
+null::respawn:/sbin/acpid -d
+::ctrlaltdel:/sbin/reboot
+::restart:/sbin/init
+INITTAB
+
+cat >"$root/etc/init.d/rcS" <<'RCS'
+#!/bin/sh
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mkdir -p /dev/pts
+mount -t devpts devpts /dev/pts
+hostname guest
+while read -r module; do
+	insmod "/lib/modules/$module.ko" || echo "guest: $module did not load"
+done </lib/modules/order
+# Where a guest has no such device, init would restart its getty for ever. The
+# virtio console (device type 3) appears a moment after its driver.
+if grep -q 0x0003 /sys/bus/virtio/devices/*/device 2>/dev/null; then
+	tries=100
+	while [ ! -c /dev/hvc0 ] && [ "$tries" -gt 0 ]; do
+		usleep 50000
+		tries=$((tries - 1))
+	done
+fi
+[ -c /dev/hvc0 ] || sed -i /^hvc0:/d /etc/inittab
+[ "$(cat /sys/class/tty/ttyS1/type)" != 0 ] || sed -i /^ttyS1:/d /etc/inittab
+# From here on the console is the login's alone: kernel lines stay in dmesg.
+dmesg -n 1
+RCS
+
+cat >"$root/etc/acpi/PWRF/00000080" <<'POWER'
+#!/bin/sh
+exec poweroff
+POWER
+
+# A wide terminal: the shell's echo of a long line stays in one piece.
+cat >"$root/etc/profile" <<'PROFILE'
+export PATH=/sbin:/usr/sbin:/bin:/usr/bin
+export PS1='root@guest:\w# '
+stty rows 24 cols 200
+PROFILE
+
+password=$("$busybox" mkpasswd -m md5 -S vmconsol console)
+echo "root:x:0:0:root:/root:/bin/sh" >"$root/etc/passwd"
+echo "root:x:0:" >"$root/etc/group"
+echo "root:$password:19000:0:99999:7:::" >"$root/etc/shadow"
+chmod 0600 "$root/etc/shadow"
+echo guest >"$root/etc/hostname"
+echo 'vmconsole test guest on \l' >"$root/etc/issue"
+chmod 0755 "$root/init" "$root/etc/init.d/rcS" "$root/etc/acpi/PWRF/00000080"
+
+result=$work/result
+mkdir "$result"
+cp "$work/kernel/boot/vmlinuz-$kernel" "$result/vmlinuz"
+(cd "$root" && find . -print0 | sort -z |
+	cpio --quiet --null --create --format=newc --owner=0:0 >"$result/initrd.img")
+echo "console=ttyS0,115200 panic=-1 random.trust_cpu=on" >"$result/cmdline"
+chmod 0755 "$result"
+chmod 0644 "$result"/*
+printf '%s\n%s %s\n' "$recipe" "$package" "$version" >"$result/stamp"
+rm -rf "$out"
+mv -T "$result" "$out"
+say "built $kernel in $out"
+publish

@@ -1,0 +1,98 @@
+#!/bin/sh
+# Installs what this project needs from Debian, and makes the unprivileged user
+# that the tests run the agent as. It only adds what is missing, says what it
+# does, and starts and configures no service.
+#
+#   usage: tests/setup.sh build|demo|test
+#     build   what compiling needs
+#     demo    build, and libvirt, QEMU and what the demo's guest is made from
+#     test    demo, the tools that the tests drive, and the user vmconsole-test
+#
+# Run as root or with sudo at hand. Where all is there it changes nothing.
+set -eu
+export LC_ALL=C
+
+user=vmconsole-test
+build="gcc libc6-dev pkg-config libvirt-dev"
+demo="$build libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
+	apt dpkg busybox-static cpio xz-utils util-linux bsdutils passwd"
+test="$demo prometheus python3 python3-venv socat"
+
+case ${1:-} in
+build) packages=$build ;;
+demo) packages=$demo ;;
+test) packages=$test ;;
+*)
+	sed -n 's/^#   usage: /usage: /p' "$0" >&2
+	exit 2
+	;;
+esac
+
+say() { echo "setup: $*" >&2; }
+
+if ! command -v dpkg-query >/dev/null 2>&1; then
+	say "this is not Debian or a relative of it; install by your own means:" "$packages"
+	exit 1
+fi
+
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+# What stands on the PATH or under another package's name counts as there.
+present() {
+	case $1 in
+	gcc) command -v cc >/dev/null 2>&1 ;;
+	pkg-config) command -v pkg-config >/dev/null 2>&1 ;;
+	prometheus) command -v promtool >/dev/null 2>&1 ;;
+	python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
+	python3 | socat | cpio) command -v "$1" >/dev/null 2>&1 ;;
+	*) installed "$1" ;;
+	esac
+}
+
+as_root() {
+	if [ "$(id -u)" -eq 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null 2>&1; then
+		sudo "$@"
+	else
+		say "not root, and no sudo here; as root run: $*"
+		exit 1
+	fi
+}
+
+missing=
+for package in $packages; do
+	present "$package" || missing="$missing $package"
+done
+
+if [ -n "$missing" ]; then
+	say "installing:$missing"
+	as_root apt-get update -qq
+	# shellcheck disable=SC2086 # one word per package
+	as_root env DEBIAN_FRONTEND=noninteractive \
+		apt-get install --yes --quiet --no-install-recommends $missing
+	case " $missing " in
+	*" prometheus "*)
+		# Only its promtool is wanted here. Debian starts the service where systemd runs.
+		if [ -d /run/systemd/system ]; then
+			say "stopping the prometheus service that came with promtool"
+			as_root systemctl disable --now prometheus.service
+		fi
+		;;
+	esac
+fi
+
+if [ "$1" = test ]; then
+	if ! getent passwd "$user" >/dev/null; then
+		say "creating the system user $user"
+		as_root useradd --system --user-group --no-create-home --home-dir /nonexistent \
+			--shell /usr/sbin/nologin --comment "vmconsole-agent tests" "$user"
+	fi
+	case " $(id -nG "$user") " in
+	*" libvirt "*) ;;
+	*)
+		say "putting $user into the group libvirt"
+		as_root usermod --append --groups libvirt "$user"
+		;;
+	esac
+fi

@@ -1,0 +1,223 @@
+//! A real Linux guest under a test's libvirtd: login prompts on `serial0`,
+//! `serial1` and `console1`. It has no disk, no network and no display.
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::libvirtd::{IMAGES, Libvirtd, Virsh};
+use crate::namespace::NamespaceId;
+use crate::probe::{self, Accelerator};
+use crate::{image, wait};
+
+/// The guest's memory; the kernel and its initramfs need about half of it.
+const MEMORY_MIB: u32 = 128;
+
+/// How long a signalled QEMU may take to stop or go on.
+const SIGNAL_BOUND: Duration = Duration::from_secs(10);
+
+/// The alias of the first serial port, the guest's `ttyS0`, with the kernel's messages.
+pub const SERIAL0: &str = "serial0";
+/// The alias of the second serial port, the guest's `ttyS1`.
+pub const SERIAL1: &str = "serial1";
+/// The alias of the virtio console, the guest's `hvc0`.
+pub const CONSOLE1: &str = "console1";
+
+/// What a guest is made of.
+#[derive(Debug, Clone)]
+pub struct GuestOptions {
+    /// The domain's name: ASCII letters, digits and dashes.
+    pub name: String,
+    /// Whether it has a second serial port, `serial1`.
+    pub second_serial: bool,
+    /// Whether it has a virtio console, `console1`.
+    pub virtio_console: bool,
+}
+
+impl GuestOptions {
+    /// A guest of this name with all three consoles.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            second_serial: true,
+            virtio_console: true,
+        }
+    }
+}
+
+/// A defined domain. It ends with its libvirtd, not with this value.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    name: String,
+    uuid: String,
+    virsh: Virsh,
+    namespace: NamespaceId,
+}
+
+impl Guest {
+    /// Defines a domain and leaves it off.
+    ///
+    /// # Panics
+    /// When libvirt refuses, or the name is not of letters, digits and dashes.
+    pub fn define(libvirtd: &Libvirtd, options: GuestOptions) -> Self {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        assert!(
+            options.name.bytes().all(plain),
+            "{:?} is no plain name",
+            options.name
+        );
+        let xml = libvirtd.dir().join(format!("{}.xml", options.name));
+        std::fs::write(&xml, domain_xml(&options, probe::accelerator()))
+            .expect("the domain's XML can be written");
+        let virsh = libvirtd.virsh_handle();
+        let path = xml.to_str().expect("a temporary path is UTF-8");
+        run(&virsh, &["define", path]);
+        libvirtd.keep_capabilities();
+        let uuid = run(&virsh, &["domuuid", &options.name]).trim().to_owned();
+        Self {
+            name: options.name,
+            uuid,
+            virsh,
+            namespace: libvirtd.namespace_id(),
+        }
+    }
+
+    /// Defines a domain and starts it; it then takes a few seconds to boot.
+    ///
+    /// # Panics
+    /// When libvirt refuses.
+    pub fn define_and_start(libvirtd: &Libvirtd, options: GuestOptions) -> Self {
+        let guest = Self::define(libvirtd, options);
+        guest.start();
+        guest
+    }
+
+    /// The domain's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The domain's UUID, in lower case with dashes.
+    pub fn uuid(&self) -> &str {
+        &self.uuid
+    }
+
+    /// Starts the domain.
+    ///
+    /// # Panics
+    /// When libvirt refuses.
+    pub fn start(&self) {
+        run(&self.virsh, &["start", &self.name]);
+    }
+
+    /// Ends the domain's QEMU at once.
+    ///
+    /// # Panics
+    /// When libvirt refuses.
+    pub fn destroy(&self) {
+        run(&self.virsh, &["destroy", &self.name]);
+    }
+
+    /// The domain's state in libvirt's words, such as `running` or `shut off`.
+    ///
+    /// # Panics
+    /// When libvirt refuses.
+    pub fn state(&self) -> String {
+        run(&self.virsh, &["domstate", &self.name])
+            .trim()
+            .to_owned()
+    }
+
+    /// The process id of its QEMU.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pid(&self) -> Pid {
+        self.try_pid()
+            .unwrap_or_else(|| panic!("guest {} has no QEMU", self.name))
+    }
+
+    /// The process id of its QEMU, or `None` when it is off.
+    pub fn try_pid(&self) -> Option<Pid> {
+        let uuid = format!("-uuid {}", self.uuid);
+        let is_ours = |line: &str| line.starts_with(probe::QEMU) && line.contains(&uuid);
+        self.namespace
+            .inhabitants()
+            .into_iter()
+            .find(|inhabitant| is_ours(&inhabitant.command_line))
+            .map(|inhabitant| inhabitant.pid)
+    }
+
+    /// Stops all of its QEMU with SIGSTOP: it answers neither guest nor libvirt.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn stop_cpu(&self) {
+        let pid = self.pid();
+        kill(pid, Signal::SIGSTOP).expect("QEMU can be stopped");
+        wait::until("QEMU to stop", SIGNAL_BOUND, || is_stopped(pid));
+    }
+
+    /// Lets a stopped QEMU go on.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn cont(&self) {
+        let pid = self.pid();
+        kill(pid, Signal::SIGCONT).expect("QEMU can go on");
+        wait::until("QEMU to go on", SIGNAL_BOUND, || !is_stopped(pid));
+    }
+}
+
+fn run(virsh: &Virsh, args: &[&str]) -> String {
+    virsh.run(args).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn is_stopped(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("QEMU runs");
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, after_name)| after_name.starts_with('T'))
+}
+
+fn domain_xml(options: &GuestOptions, accelerator: Accelerator) -> String {
+    let second_serial = match options.second_serial {
+        true => "<serial type='pty'><target port='1'/></serial>",
+        false => "",
+    };
+    let virtio_console = match options.virtio_console {
+        true => "<console type='pty'><target type='virtio'/></console>",
+        false => "",
+    };
+    format!(
+        "<domain type='{domain_type}'>
+  <name>{name}</name>
+  <memory unit='MiB'>{MEMORY_MIB}</memory>
+  <vcpu>1</vcpu>
+  <os>
+    <type arch='x86_64' machine='pc'>hvm</type>
+    <kernel>{IMAGES}/vmlinuz</kernel>
+    <initrd>{IMAGES}/initrd.img</initrd>
+    <cmdline>{command_line}</cmdline>
+  </os>
+  <features><acpi/></features>
+  <on_poweroff>destroy</on_poweroff>
+  <on_reboot>restart</on_reboot>
+  <on_crash>destroy</on_crash>
+  <devices>
+    <emulator>{qemu}</emulator>
+    <controller type='usb' model='none'/>
+    <memballoon model='none'/>
+    <serial type='pty'><target port='0'/></serial>
+    {second_serial}
+    <console type='pty'><target type='serial' port='0'/></console>
+    {virtio_console}
+  </devices>
+</domain>
+",
+        domain_type = accelerator.domain_type(),
+        name = options.name,
+        command_line = image::command_line(),
+        qemu = probe::QEMU,
+    )
+}
