@@ -11,13 +11,17 @@
     reason = "a test harness ends a test by panicking, and explains itself on standard error"
 )]
 
+pub mod client;
 pub mod console;
 pub mod guest;
 pub mod image;
 pub mod libvirtd;
 pub mod namespace;
+pub mod pki;
 pub mod probe;
 pub mod process;
+pub mod scrape;
 pub mod setup;
+pub mod standin;
 pub mod user;
 pub mod wait;
