@@ -87,7 +87,9 @@ async fn a_hundred_stopped_viewers_delay_no_keystroke_on_their_connection() {
             assert_eq!(receive.received, WINDOW);
             receive.set_acknowledging(true);
             send.acknowledge(receive.position()).await;
-            receive.pass(64 * MIB - receive.position().offset, SOON).await;
+            receive
+                .pass(64 * MIB - receive.position().offset, SOON)
+                .await;
             assert!(!receive.gaps.is_empty());
             assert!(receive.gaps.iter().all(|gap| gap.length_known));
         }

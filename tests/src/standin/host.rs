@@ -9,9 +9,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use tonic::transport::Endpoint;
 
 use super::Mode;
-use crate::client::{Client, Windows};
+use crate::client::{self, Client, Windows};
 use crate::pki::{Credentials, Pki};
 use crate::process::{Process, tied};
 
@@ -124,9 +125,18 @@ impl StandinHost {
     /// # Panics
     /// When it cannot be made.
     pub async fn connect(&self, windows: Windows) -> Client {
-        let ca = self.pki.ca_pem();
-        let client = Client::connect(self.grpc, &ca, Some(&self.proxy), windows).await;
+        let client = Client::connect(&self.endpoint(windows)).await;
         client.expect("a good proxy connects")
+    }
+
+    /// The good proxy's way to the agent.
+    ///
+    /// # Panics
+    /// Never: the CA made good certificates.
+    pub fn endpoint(&self, windows: Windows) -> Endpoint {
+        let ca = self.pki.ca_pem();
+        let endpoint = client::endpoint(self.grpc, &ca, Some(&self.proxy), windows);
+        endpoint.expect("the certificates are good")
     }
 
     /// Asks the agent to stop.
