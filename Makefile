@@ -30,3 +30,8 @@ proto:
 
 docs:
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+# `make bench SCENARIOS="bulk round-trip"` runs some of it.
+bench:
+	@tests/setup.sh test
+	@ulimit -n $$(ulimit -Hn) && cargo bench -p vmconsole-tests --bench path -- $(SCENARIOS)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use vmconsole_proto::v1;
 use vmconsole_tests::agent::{Agent, AgentOptions};
-use vmconsole_tests::client::{Attached, Client, ReceiveHalf, SendHalf, Windows, open};
+use vmconsole_tests::client::{Attached, Client, ReceiveHalf, SendHalf, Windows, endpoint, open};
 use vmconsole_tests::guest::{Guest, GuestOptions};
 use vmconsole_tests::libvirtd::Libvirtd;
 use vmconsole_tests::pki::{Credentials, PROXY_NAME, Pki};
@@ -55,8 +55,8 @@ impl Host {
 
     pub(crate) async fn client_with(&self, credentials: &Credentials, windows: Windows) -> Client {
         let ca = self.pki.ca_pem();
-        let connected = Client::connect(self.agent.grpc(), &ca, Some(credentials), windows);
-        connected.await.unwrap()
+        let way = endpoint(self.agent.grpc(), &ca, Some(credentials), windows);
+        Client::connect(&way.unwrap()).await.unwrap()
     }
 
     /// Attaches as soon as the agent knows the VM and it runs.

@@ -50,30 +50,37 @@ pub struct Client {
     service: ConsoleServiceClient<Channel>,
 }
 
+/// The way to the agent at `address`, for the owner of `credentials` (or with no
+/// certificate). Trusts agents whose certificate `ca_pem` signed for [`AGENT_NAME`].
+///
+/// # Errors
+/// The transport's, if the PEM is none.
+pub fn endpoint(
+    address: SocketAddr,
+    ca_pem: &str,
+    credentials: Option<&Credentials>,
+    windows: Windows,
+) -> Result<Endpoint, Error> {
+    let mut tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(ca_pem))
+        .domain_name(AGENT_NAME);
+    if let Some(Credentials { certificate, key }) = credentials {
+        tls = tls.identity(Identity::from_pem(certificate, key));
+    }
+    let endpoint = Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls)?;
+    Ok(endpoint
+        .tcp_nodelay(true)
+        .initial_stream_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection))
+}
+
 impl Client {
-    /// Connects to `address` as the owner of `credentials` (or with no certificate), and
-    /// trusts agents whose certificate `ca_pem` signed for [`AGENT_NAME`].
+    /// Connects.
     ///
     /// # Errors
     /// The transport's. With TLS 1.3 a refusal of the client's certificate may show only
     /// at the first call.
-    pub async fn connect(
-        address: SocketAddr,
-        ca_pem: &str,
-        credentials: Option<&Credentials>,
-        windows: Windows,
-    ) -> Result<Self, Error> {
-        let mut tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(ca_pem))
-            .domain_name(AGENT_NAME);
-        if let Some(Credentials { certificate, key }) = credentials {
-            tls = tls.identity(Identity::from_pem(certificate, key));
-        }
-        let endpoint = Endpoint::from_shared(format!("https://{address}"))?
-            .tls_config(tls)?
-            .tcp_nodelay(true)
-            .initial_stream_window_size(windows.stream)
-            .initial_connection_window_size(windows.connection);
+    pub async fn connect(endpoint: &Endpoint) -> Result<Self, Error> {
         let service = ConsoleServiceClient::new(endpoint.connect().await?);
         Ok(Self { service })
     }

@@ -23,6 +23,7 @@ pub mod probe;
 pub mod process;
 pub mod scrape;
 pub mod setup;
+pub mod standin;
 pub mod user;
 pub mod virsh;
 pub mod wait;

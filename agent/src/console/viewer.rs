@@ -47,6 +47,7 @@ pub struct Viewer {
     writer_told: WriterChange,
     roster_told: u64,
     state_told: Option<u64>,
+    hushed: bool,
 }
 
 impl Viewer {
@@ -70,6 +71,7 @@ impl Viewer {
             writer_told: shared.writer.clone(),
             roster_told: shared.roster_version,
             state_told: None,
+            hushed: false,
         }
     }
 
@@ -106,6 +108,11 @@ impl Viewer {
                 .map_or(self.position, |output| output.oldest());
             (shared.roster(), oldest)
         })
+    }
+
+    /// While hushed, writer, roster and state are not told; what changes is joined.
+    pub const fn hush(&mut self, hushed: bool) {
+        self.hushed = hushed;
     }
 
     /// What is new, if anything is: first answers to input, then news, then at most
@@ -170,6 +177,9 @@ impl Viewer {
     }
 
     fn news(&mut self, shared: &Shared) -> Option<Item> {
+        if self.hushed {
+            return None;
+        }
         if self.writer_told.epoch != shared.writer.epoch {
             self.writer_told = shared.writer.clone();
             return Some(Item::Writer(shared.writer.clone()));

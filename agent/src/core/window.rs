@@ -11,6 +11,11 @@ use super::position::Position;
 /// messages weigh more on a connection than their bytes tell.
 pub const MAX_UNACKNOWLEDGED: usize = 1024;
 
+/// The most messages of state that follow the newest acknowledgement where there is a
+/// window. Rosters of a busy console weigh more than output: a hundred viewers that had
+/// stopped reading used up their connection with them.
+pub const MAX_STATE_AHEAD: usize = 8;
+
 /// The smallest window that a client may set, in bytes.
 pub const MIN_WINDOW: u64 = 4096;
 
@@ -52,6 +57,8 @@ pub struct OutputWindow {
     /// What was sent and not acknowledged, oldest first.
     frames: VecDeque<Frame>,
     outstanding: u64,
+    /// Messages of state that were sent since the last acknowledgement.
+    state_ahead: usize,
 }
 
 impl OutputWindow {
@@ -64,6 +71,7 @@ impl OutputWindow {
             sent: start,
             frames,
             outstanding: 0,
+            state_ahead: 0,
         }
     }
 
@@ -74,6 +82,16 @@ impl OutputWindow {
             Some(_) if self.frames.len() >= MAX_UNACKNOWLEDGED => 0,
             Some(size) => size.saturating_sub(self.outstanding),
         }
+    }
+
+    /// Whether a message of state may be sent now.
+    pub const fn state_room(&self) -> bool {
+        self.size.is_none() || self.state_ahead < MAX_STATE_AHEAD
+    }
+
+    /// A message of state was sent.
+    pub const fn state_sent(&mut self) {
+        self.state_ahead += 1;
     }
 
     /// Output was sent.
@@ -100,6 +118,7 @@ impl OutputWindow {
     /// acknowledge or not; what it says is not looked at.
     pub fn acknowledge(&mut self, position: Position) -> Result<(), OutOfPlace> {
         if self.size.is_none() || position == self.acknowledged {
+            self.state_ahead = 0;
             return Ok(());
         }
         if position == self.sent {
@@ -115,6 +134,7 @@ impl OutputWindow {
             self.shorten_first(position);
         }
         self.acknowledged = position;
+        self.state_ahead = 0;
         Ok(())
     }
 
@@ -194,6 +214,25 @@ mod tests {
         window.sent(at(500), 5);
         assert_eq!(window.acknowledge(at(500)), Ok(()));
         assert_eq!(window.room(), 5);
+    }
+
+    #[test]
+    fn state_is_held_back_until_an_acknowledgement_be_it_of_the_same_position() {
+        let mut window = OutputWindow::new(Some(10), at(0));
+        for _ in 0..MAX_STATE_AHEAD {
+            assert!(window.state_room());
+            window.state_sent();
+        }
+        assert!(!window.state_room());
+        assert_eq!(window.room(), 10, "output does not wait for state");
+        assert_eq!(window.acknowledge(at(1)), Err(OutOfPlace));
+        assert!(!window.state_room());
+        assert_eq!(window.acknowledge(at(0)), Ok(()));
+        assert!(window.state_room());
+
+        let mut none = OutputWindow::new(None, at(0));
+        (0..=MAX_STATE_AHEAD).for_each(|_| none.state_sent());
+        assert!(none.state_room(), "no window: HTTP/2 is the limit");
     }
 
     proptest! {

@@ -12,6 +12,7 @@ use crate::core::output::{Gap, Next};
 use crate::core::position::Position;
 use crate::core::reason::Reason;
 use crate::core::stamps::Stamp;
+use crate::core::window::OutputWindow;
 
 /// Something to tell a client.
 #[derive(Clone, Debug)]
@@ -61,6 +62,19 @@ pub struct Closed {
     pub resume: Position,
     /// One sentence for a person, or nothing.
     pub detail: String,
+}
+
+/// Counts what the client is about to be told against its window.
+fn note_sent(window: &mut OutputWindow, item: &Item) {
+    match item {
+        Item::Output(Next::Output {
+            position, bytes, ..
+        }) => window.sent(*position, bytes.len() as u64),
+        Item::Output(Next::Gap(Gap { to, .. }) | Next::GenerationStarted(to)) => window.moved(*to),
+        Item::Writer(_) | Item::Roster(_) | Item::State(_) => window.state_sent(),
+        // Answers to what the client sent are bounded by that.
+        Item::Output(Next::Idle) | Item::InputRefused(_) | Item::InputDone(_) | Item::Ended(_) => {}
+    }
 }
 
 /// A running session. Dropping it before its last event ends it as
@@ -133,22 +147,11 @@ impl Session {
             drop(mailbox);
             return self.last_words(reason, detail).map(Some);
         }
+        viewer.hush(!mailbox.window.state_room());
         let Some(item) = viewer.poll(mailbox.window.room()) else {
             return Some(None);
         };
-        if let Item::Output(next) = &item {
-            match next {
-                Next::Output {
-                    position, bytes, ..
-                } => {
-                    mailbox.window.sent(*position, bytes.len() as u64);
-                }
-                Next::Gap(Gap { to, .. }) | Next::GenerationStarted(to) => {
-                    mailbox.window.moved(*to)
-                }
-                Next::Idle => {}
-            }
-        }
+        note_sent(&mut mailbox.window, &item);
         drop(mailbox);
         Some(self.event(item))
     }

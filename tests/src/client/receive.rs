@@ -20,9 +20,9 @@ pub struct ReceiveHalf {
     messages: Streaming<v1::StreamConsoleResponse>,
     requests: mpsc::Sender<v1::StreamConsoleRequest>,
     position: v1::Position,
-    /// Acknowledge after so many bytes; `None` where there is no window, or nothing is to
-    /// be acknowledged.
+    /// Acknowledge after so many bytes; never without a window.
     acknowledge_every: Option<u64>,
+    acknowledging: bool,
     unacknowledged: u64,
     /// Bytes that were received.
     pub received: u64,
@@ -42,6 +42,7 @@ impl ReceiveHalf {
             requests,
             position: opened.position.expect("Opened tells a position"),
             acknowledge_every: (window > 0).then_some(window / 2),
+            acknowledging: true,
             unacknowledged: 0,
             received: 0,
             gaps: Vec::new(),
@@ -53,9 +54,9 @@ impl ReceiveHalf {
         self.position
     }
 
-    /// Does not acknowledge from now on.
-    pub const fn stop_acknowledging(&mut self) {
-        self.acknowledge_every = None;
+    /// Whether to acknowledge what comes from now on, as is done unless told otherwise.
+    pub const fn set_acknowledging(&mut self, acknowledging: bool) {
+        self.acknowledging = acknowledging;
     }
 
     /// The next message; `None` once the stream has ended well.
@@ -100,7 +101,7 @@ impl ReceiveHalf {
 
     fn acknowledge(&mut self) {
         let every = self.acknowledge_every.unwrap_or(u64::MAX);
-        if self.unacknowledged < every {
+        if !self.acknowledging || self.unacknowledged < every {
             return;
         }
         let position = Some(self.position);

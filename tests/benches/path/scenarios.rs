@@ -1,0 +1,362 @@
+//! Which work is done how often, and what becomes of its figures.
+
+use std::time::Duration;
+
+use vmconsole_proto::v1::Mode::View;
+use vmconsole_tests::client::open;
+use vmconsole_tests::standin::{Mode, SELL_UNIT};
+
+use super::server::{Kind, Server, Session};
+use super::table::{Goal, Row, median};
+use super::work::{self, Cost};
+use super::{usage, work::UART_RATE};
+
+const ROUNDS: usize = 5;
+
+/// What one round of bulk transfers: 256 MiB.
+const LOTS: usize = 1024;
+
+/// Round trips, attachments on new connections and on a warm one, each round.
+const ROUND_TRIPS: usize = 2000;
+const NEW_ATTACHMENTS: usize = 20;
+const WARM_ATTACHMENTS: usize = 200;
+
+/// Sessions whose memory is measured: in one process, and where each is a process.
+const SESSIONS: usize = 300;
+const PROCESSES: usize = 40;
+const CONSOLES: usize = 500;
+
+/// How long what is paced by time goes on, each round.
+const PACED: Duration = Duration::from_secs(2);
+const PACED_ROUNDS: usize = 3;
+const IDLE: Duration = Duration::from_secs(10);
+const FAIRNESS: Duration = Duration::from_secs(4);
+
+/// Keystroke streams beside one bulk stream.
+const OTHERS: usize = 199;
+
+fn row(what: impl Into<String>, figures: [Option<f64>; 3], goal: Goal) -> Row {
+    Row {
+        what: what.into(),
+        figures,
+        goal,
+    }
+}
+
+fn medians(rounds: [Vec<f64>; 3]) -> [Option<f64>; 3] {
+    rounds.map(|rounds| (!rounds.is_empty()).then(|| median(rounds)))
+}
+
+/// The value below which this share of all lies, in microseconds.
+fn percentile(times: &mut [Duration], share: f64) -> f64 {
+    times.sort();
+    let index = ((times.len() as f64 * share) as usize).min(times.len() - 1);
+    times[index].as_secs_f64() * 1e6
+}
+
+fn say(what: &str) {
+    eprintln!("measuring {what} …");
+}
+
+/// Runs the scenarios that are `chosen` by name, or all.
+pub(crate) async fn run(chosen: &[String]) -> Vec<Row> {
+    let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|word| word == name);
+    let mut rows = Vec::new();
+    if wanted("bulk") {
+        rows.extend(bulk().await);
+    }
+    if wanted("round-trip") {
+        rows.extend(round_trip().await);
+    }
+    if wanted("attach") {
+        rows.extend(attach().await);
+    }
+    if wanted("memory") {
+        rows.extend(memory().await);
+    }
+    if wanted("idle") {
+        rows.push(idle().await);
+    }
+    if wanted("keys") {
+        rows.push(keys().await);
+    }
+    if wanted("uart") {
+        rows.extend(uart().await);
+    }
+    if wanted("fairness") {
+        rows.extend(fairness().await);
+    }
+    rows
+}
+
+fn servers(modes: &[Mode]) -> [Server; 3] {
+    Kind::ALL.map(|kind| Server::start(kind, modes))
+}
+
+async fn one_session_each(servers: &[Server; 3]) -> Vec<Session> {
+    let mut sessions = Vec::new();
+    for server in servers {
+        sessions.push(server.open_new(0).await);
+    }
+    sessions
+}
+
+async fn bulk() -> [Row; 2] {
+    say("bulk: 256 MiB a round through one stream");
+    let servers = servers(&[Mode::Sell(SELL_UNIT)]);
+    let mut sessions = one_session_each(&servers).await;
+    let (mut speed, mut cpu) = <([Vec<f64>; 3], [Vec<f64>; 3])>::default();
+    for round in 0..=ROUNDS {
+        for (index, session) in sessions.iter_mut().enumerate() {
+            let (cost, ()) = Cost::of(&servers[index], work::buy(session, LOTS)).await;
+            if round > 0 {
+                let mib = (LOTS * SELL_UNIT) as f64 / 1048576.0;
+                speed[index].push(mib / cost.wall.as_secs_f64());
+                cpu[index].push(cost.cpu.as_secs_f64() * 1024.0 / mib);
+            }
+        }
+    }
+    [
+        row("bulk, MiB/s", medians(speed), Goal::AtLeastRelay(0.8)),
+        row(
+            "bulk, server CPU s/GiB",
+            medians(cpu),
+            Goal::AtMostRelayAndSocat(1.35, 1.15),
+        ),
+    ]
+}
+
+async fn round_trip() -> [Row; 2] {
+    say("round trips of one byte");
+    let servers = servers(&[Mode::Echo]);
+    let mut sessions = one_session_each(&servers).await;
+    let (mut p50, mut p99) = <([Vec<f64>; 3], [Vec<f64>; 3])>::default();
+    for round in 0..=ROUNDS {
+        for (index, session) in sessions.iter_mut().enumerate() {
+            let mut times = work::round_trips(session, ROUND_TRIPS).await;
+            if round > 0 {
+                p50[index].push(percentile(&mut times, 0.5));
+                p99[index].push(percentile(&mut times, 0.99));
+            }
+        }
+    }
+    [
+        row(
+            "round trip of 1 byte, p50 us",
+            medians(p50),
+            Goal::AtMostRelay(1.5),
+        ),
+        row("round trip of 1 byte, p99 us", medians(p99), Goal::None),
+    ]
+}
+
+async fn attach() -> [Row; 2] {
+    say("attachments");
+    let servers = servers(&[Mode::Echo]);
+    let client = servers[0]
+        .connect()
+        .await
+        .expect("the agent has connections");
+    let (mut new, mut warm) = <([Vec<f64>; 3], Vec<f64>)>::default();
+    for _ in 0..ROUNDS {
+        for (index, server) in servers.iter().enumerate() {
+            let mut times = work::attach_new(server, NEW_ATTACHMENTS).await;
+            new[index].push(percentile(&mut times, 0.5) / 1e3);
+        }
+        let mut times = work::attach_warm(&client, WARM_ATTACHMENTS).await;
+        warm.push(percentile(&mut times, 0.5) / 1e3);
+    }
+    let warm = [Some(median(warm)), None, None];
+    [
+        row(
+            "attach on a new connection, p50 ms",
+            medians(new),
+            Goal::AtMostRelay(2.0),
+        ),
+        row(
+            "attach on a warm connection, p50 ms",
+            warm,
+            Goal::AtMost(0.5),
+        ),
+    ]
+}
+
+async fn memory() -> Vec<Row> {
+    say("memory");
+    let one = Server::start(Kind::Agent, &[Mode::Idle]);
+    let base = usage::memory(one.pid()).rss;
+    let relay = Server::start(Kind::Relay, &[Mode::Idle]);
+    let relay_base = usage::memory(relay.pid()).rss;
+    let agent = Server::start(Kind::Agent, &[Mode::Idle; CONSOLES]);
+    settle(&agent).await;
+    let consoles = usage::memory(agent.pid()).rss;
+    let own = per_session(&agent, SESSIONS).await;
+    let relay = per_session(&relay, SESSIONS).await;
+    let socat = per_session(&Server::start(Kind::Socat, &[Mode::Idle]), PROCESSES).await;
+    let mib = |kib: f64| Some(kib / 1024.0);
+    let a_console = (consoles - base) / (CONSOLES - 1) as f64;
+    let further = further_streams().await;
+    vec![
+        row(
+            "memory, base MiB RSS",
+            [mib(base), mib(relay_base), None],
+            Goal::AtMost(12.0),
+        ),
+        row(
+            "memory, idle session on its own connection KiB",
+            [Some(own.rss), Some(relay.rss), Some(socat.rss)],
+            Goal::AtMost(48.0),
+        ),
+        row(
+            "  the same, PSS",
+            [Some(own.pss), Some(relay.pss), Some(socat.pss)],
+            Goal::None,
+        ),
+        row(
+            "memory, further stream on one KiB",
+            [Some(further), None, None],
+            Goal::AtMost(12.0),
+        ),
+        row(
+            "memory, silent console KiB",
+            [Some(a_console), None, None],
+            Goal::AtMost(16.0),
+        ),
+    ]
+}
+
+/// Waits until the agent has attached every console.
+async fn settle(server: &Server) {
+    let client = server.connect().await.expect("the agent has connections");
+    let deadline = tokio::time::Instant::now() + IDLE;
+    loop {
+        let consoles = client.list().await.expect("it lists");
+        let attached = vmconsole_proto::v1::Availability::Attached;
+        let state = |console: &vmconsole_proto::v1::Console| {
+            console.state.as_ref().map(|state| state.availability())
+        };
+        if consoles
+            .iter()
+            .all(|console| state(console) == Some(attached))
+        {
+            return;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "not all consoles attached"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn per_session(server: &Server, count: usize) -> usage::Memory {
+    let before = usage::memory(server.pid());
+    let mut sessions = Vec::new();
+    for number in 0..count {
+        sessions.push(server.open_new(number).await);
+    }
+    let after = usage::memory(server.pid());
+    usage::Memory {
+        rss: (after.rss - before.rss) / count as f64,
+        pss: (after.pss - before.pss) / count as f64,
+    }
+}
+
+async fn further_streams() -> f64 {
+    let server = Server::start(Kind::Agent, &[Mode::Idle; CONSOLES]);
+    settle(&server).await;
+    let client = server.connect().await;
+    let mut sessions = vec![server.open(client.as_ref(), 0).await];
+    let before = usage::memory(server.pid()).rss;
+    for number in 1..CONSOLES {
+        sessions.push(server.open(client.as_ref(), number).await);
+    }
+    (usage::memory(server.pid()).rss - before) / (CONSOLES - 1) as f64
+}
+
+async fn idle() -> Row {
+    say("idleness: 500 consoles, 1,000 viewers on 10 connections");
+    let server = Server::start(Kind::Agent, &[Mode::Idle; CONSOLES]);
+    settle(&server).await;
+    let mut viewers = Vec::new();
+    for connection in 0..10 {
+        let client = server.connect().await.expect("the agent has connections");
+        for number in 0..100 {
+            let vm = format!("vm{:04}", (connection * 100 + number) % CONSOLES);
+            viewers.push(client.attach(open(&vm, View)).await.expect("it attaches"));
+        }
+    }
+    tokio::time::sleep(PACED).await;
+    let (cost, ()) = Cost::of(&server, tokio::time::sleep(IDLE)).await;
+    let figure = [Some(cost.percent()), None, None];
+    row(
+        "idle, 500 consoles, 1000 viewers, % of a core",
+        figure,
+        Goal::AtMost(1.0),
+    )
+}
+
+async fn keys() -> Row {
+    say("1,000 keystrokes a second");
+    let servers = servers(&work::typists_modes());
+    let mut sessions = Vec::new();
+    for server in &servers {
+        sessions.push(work::typists(server).await);
+    }
+    let mut percent = <[Vec<f64>; 3]>::default();
+    for _ in 0..PACED_ROUNDS {
+        for (index, server) in servers.iter().enumerate() {
+            let typists = std::mem::take(&mut sessions[index]);
+            let seconds = PACED.as_secs() as usize;
+            let (cost, back) = Cost::of(server, work::type_along(typists, seconds)).await;
+            sessions[index] = back;
+            percent[index].push(cost.percent());
+        }
+    }
+    row(
+        "1000 keystrokes/s, % of a core",
+        medians(percent),
+        Goal::AtMost(10.0),
+    )
+}
+
+async fn uart() -> [Row; 2] {
+    say("a 16550 that floods");
+    let servers = servers(&[Mode::Uart(UART_RATE)]);
+    let mut sessions = one_session_each(&servers).await;
+    let (mut percent, mut first) = <([Vec<f64>; 3], [Vec<f64>; 3])>::default();
+    for _ in 0..PACED_ROUNDS {
+        for (index, session) in sessions.iter_mut().enumerate() {
+            let (cost, delay) = Cost::of(&servers[index], work::read_uart(session, PACED)).await;
+            percent[index].push(cost.percent());
+            first[index].push(delay.as_secs_f64() * 1e6);
+        }
+    }
+    [
+        row(
+            "flooding 16550, one viewer, % of a core",
+            medians(percent),
+            Goal::AtMost(10.0),
+        ),
+        row("flooding 16550, first byte us", medians(first), Goal::None),
+    ]
+}
+
+async fn fairness() -> [Row; 2] {
+    say("fairness: a bulk stream and 199 keystroke streams on one connection");
+    let (mut p99, mut speed) = (Vec::new(), Vec::new());
+    for _ in 0..PACED_ROUNDS {
+        let (mut times, bulk) = work::fairness(OTHERS, FAIRNESS).await;
+        p99.push(percentile(&mut times, 0.99) / 1e3);
+        speed.push(bulk);
+    }
+    let (p99, speed) = (Some(median(p99)), Some(median(speed)));
+    [
+        row(
+            "keystroke beside bulk on one connection, p99 ms",
+            [p99, None, None],
+            Goal::AtMost(10.0),
+        ),
+        row("  and that bulk, MiB/s", [speed, None, None], Goal::None),
+    ]
+}

@@ -1,0 +1,105 @@
+//! A hypervisor whose VMs each have one serial console that is a unix socket.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use vmconsole_agent::core::id::{Alias, ConsoleId, VmUuid};
+use vmconsole_agent::endpoint::{Endpoint, EndpointKind};
+use vmconsole_agent::hypervisor::{
+    ConsoleDevice, ConsoleKind, Hypervisor, Instance, Inventory, Vm, VmState,
+};
+use vmconsole_agent::shutdown::Tasks;
+
+use super::socket::SocketEndpoint;
+
+/// The alias of every VM's one console.
+pub const ALIAS: &str = "serial0";
+
+/// The UUID of the VM with this number, from 0.
+///
+/// # Panics
+/// Never: the text is a UUID.
+pub fn vm_uuid(number: usize) -> VmUuid {
+    let text = format!("00000000-0000-4000-8000-{number:012x}");
+    text.parse().expect("this is how a UUID is written")
+}
+
+/// VMs that are unix sockets.
+#[derive(Debug)]
+pub struct StandinHypervisor {
+    inventory: watch::Sender<Arc<Inventory>>,
+    sockets: BTreeMap<VmUuid, PathBuf>,
+    tasks: Tasks,
+}
+
+impl StandinHypervisor {
+    /// One VM for each socket, named for the socket's file without its extension, its UUID
+    /// [`vm_uuid`] of its place. All of them run. Reading runs among `tasks`.
+    pub fn new(sockets: impl IntoIterator<Item = PathBuf>, tasks: Tasks) -> Self {
+        let sockets: BTreeMap<_, _> = sockets
+            .into_iter()
+            .enumerate()
+            .map(|(number, path)| (vm_uuid(number), path))
+            .collect();
+        let vms = sockets.iter();
+        let vms = vms.map(|(uuid, path)| (*uuid, Arc::new(vm(*uuid, path, true))));
+        let inventory = Inventory {
+            connected: true,
+            synced: true,
+            trouble: String::new(),
+            vms: vms.collect(),
+        };
+        Self {
+            inventory: watch::Sender::new(Arc::new(inventory)),
+            sockets,
+            tasks,
+        }
+    }
+
+    /// Says that the VM `name` runs, or is off.
+    ///
+    /// # Panics
+    /// When there is no such VM.
+    pub fn set_running(&self, name: &str, running: bool) {
+        self.inventory.send_modify(|inventory| {
+            let inventory = Arc::make_mut(inventory);
+            let mut vms = inventory.vms.values_mut();
+            let found = vms.find(|vm| &*vm.name == name).expect("such a VM");
+            *found = Arc::new(vm(found.uuid, &self.sockets[&found.uuid], running));
+        });
+    }
+}
+
+fn vm(uuid: VmUuid, path: &Path, running: bool) -> Vm {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    Vm {
+        uuid,
+        name: name.into(),
+        state: if running {
+            VmState::Running
+        } else {
+            VmState::Off
+        },
+        instance: running.then_some(Instance(1)),
+        consoles: vec![ConsoleDevice {
+            alias: Alias::new(ALIAS).expect("a good alias"),
+            kind: ConsoleKind::Serial,
+            endpoint: Some(EndpointKind::UnixSocket),
+            backend: "unix".to_owned(),
+        }],
+    }
+}
+
+impl Hypervisor for StandinHypervisor {
+    fn inventory(&self) -> watch::Receiver<Arc<Inventory>> {
+        self.inventory.subscribe()
+    }
+
+    fn endpoint(&self, console: &ConsoleId) -> Arc<dyn Endpoint> {
+        // A console that was never in the inventory has no socket: attaching it fails.
+        let path = self.sockets.get(&console.vm).cloned().unwrap_or_default();
+        Arc::new(SocketEndpoint::new(path, self.tasks.clone()))
+    }
+}
