@@ -13,6 +13,8 @@ mod drain;
 mod guest_boots;
 mod host;
 mod hypervisor_faults;
+mod peers;
+mod python_client;
 mod refusals;
 mod shell;
 mod writer;
