@@ -10,10 +10,12 @@
 )]
 
 mod drain;
+mod first_client;
 mod guest_boots;
 mod host;
 mod hypervisor_faults;
 mod peers;
+mod prometheus;
 mod python_client;
 mod refusals;
 mod shell;

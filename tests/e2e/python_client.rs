@@ -121,7 +121,11 @@ async fn the_first_client_in_python_logs_in_and_prints_what_the_guest_says() {
     let writer = writer.await;
     let ended = python("console.py", true, &[&to[..], &["# "]].concat());
     assert!(!ended.status.success());
-    assert!(ended.stderr.contains("has been writing"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("has been writing"),
+        "{}",
+        ended.stderr
+    );
     writer.detach(BOUND).await;
     host.settled().await;
 }
