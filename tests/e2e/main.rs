@@ -19,4 +19,6 @@ mod prometheus;
 mod python_client;
 mod refusals;
 mod shell;
+mod terminal;
+mod vmconsolectl;
 mod writer;
