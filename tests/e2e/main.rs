@@ -9,6 +9,7 @@
     reason = "a test ends by panicking, and prints the figures that it saw"
 )]
 
+mod command_line;
 mod drain;
 mod first_client;
 mod guest_boots;
@@ -19,6 +20,7 @@ mod prometheus;
 mod python_client;
 mod refusals;
 mod shell;
+mod site;
 mod terminal;
 mod vmconsolectl;
 mod writer;
