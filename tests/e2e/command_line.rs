@@ -70,22 +70,14 @@ fn run(dir: &Path, args: &[&str]) -> Ended {
     }
 }
 
-#[test]
-fn a_good_configuration_is_called_good_and_of_a_bad_one_file_line_and_key_are_named() {
-    let files = Files::new();
+/// Configurations that are wrong, with how the message about each begins.
+fn mistakes(files: &Files) -> Vec<(String, String)> {
     let path = files.path().display().to_string();
-    let good = files.run(&files.good, &["check-config"]);
-    assert_eq!(good.status.code(), Some(0), "{}", good.stderr);
-    assert_eq!(
-        (good.stdout, good.stderr),
-        (format!("{path}: good\n"), String::new())
-    );
-
     let lines = files.good.lines().count();
     let drain = "drain_seconds = 5";
     let at = files.good.lines().position(|line| line == drain).unwrap() + 1;
     let key = files.dir.path().join("agent.key").display().to_string();
-    for (config, said) in [
+    vec![
         (
             files.good.replace(drain, "drain_seconds = \"soon\""),
             format!("{path}:{at}:17: grpc.drain_seconds: "),
@@ -114,7 +106,21 @@ fn a_good_configuration_is_called_good_and_of_a_bad_one_file_line_and_key_are_na
             files.good.replace(&key, "/no/such.key"),
             "/no/such.key: ".to_owned(),
         ),
-    ] {
+    ]
+}
+
+#[test]
+fn a_good_configuration_is_called_good_and_of_a_bad_one_file_line_and_key_are_named() {
+    let files = Files::new();
+    let path = files.path().display().to_string();
+    let good = files.run(&files.good, &["check-config"]);
+    assert_eq!(good.status.code(), Some(0), "{}", good.stderr);
+    assert_eq!(
+        (good.stdout, good.stderr),
+        (format!("{path}: good\n"), String::new())
+    );
+
+    for (config, said) in mistakes(&files) {
         // What cannot be served with is refused at the start as it is by the check.
         for command in ["check-config", "run"] {
             let bad = files.run(&config, &[command]);
