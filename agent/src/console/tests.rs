@@ -16,6 +16,7 @@ use crate::core::input::Refused;
 use crate::core::lease::Claim;
 use crate::core::output::{Gap, GapReason, Next, Start};
 use crate::core::reason::Reason;
+use crate::core::window::Room;
 use crate::endpoint::{Attachment, Endpoint, EndpointEnd, EndpointError, EndpointKind, OutputSink};
 use crate::hypervisor::{ConsoleDevice, ConsoleKind, Hypervisor, Instance, Inventory, Vm, VmState};
 use crate::metrics::Metrics;
@@ -220,7 +221,7 @@ fn request(claim: Option<Claim>) -> JoinRequest {
 
 async fn next(viewer: &mut Viewer) -> Item {
     loop {
-        match viewer.poll(u64::MAX) {
+        match viewer.poll(Room::ALL) {
             Some(item) => return item,
             None => timeout(BOUND, viewer.changed())
                 .await
