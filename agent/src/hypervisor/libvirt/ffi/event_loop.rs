@@ -4,12 +4,14 @@
 use std::ffi::{c_int, c_void};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::error::{LibvirtError, silence};
+use super::pace::Pace;
 use super::registry::{Key, Registry};
+use super::stream::sweep;
 
 /// How often the loop turns with nothing to do, in milliseconds. A timer must be registered
 /// so that the loop has something to wait for; nothing depends on its pace.
@@ -59,6 +61,8 @@ fn start_once() -> Result<(), LibvirtError> {
 }
 
 fn run() {
+    let mut pace = Pace::new();
+    let mut before = Instant::now();
     loop {
         // SAFETY: the implementation was registered; only this thread runs it.
         let turned = unsafe { virt_sys::virEventRunDefaultImpl() };
@@ -66,6 +70,12 @@ fn run() {
             tracing::error!(error = %LibvirtError::last(), "libvirt's event loop failed a turn");
             thread::park_timeout(PAUSE_AFTER_FAILURE);
         }
+        let now = Instant::now();
+        if let Some(pause) = pace.turned(now - before) {
+            thread::park_timeout(pause);
+            sweep();
+        }
+        before = now;
     }
 }
 

@@ -1,6 +1,7 @@
 //! A console's byte stream, never waiting for bytes to come. It has no abort: a console is
 //! let go by closing the connection that its stream is on (see [`Stream`]).
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -35,8 +36,14 @@ pub(crate) enum Received {
     Eof,
 }
 
-type OnReady = dyn Fn(Readiness) + Send + Sync;
+/// Answers whether there were bytes.
+type OnReady = dyn Fn(Readiness) -> bool + Send + Sync;
 static ON_READY: Registry<OnReady> = Registry::new();
+
+/// The streams that bytes came on lately, and how many sweeps each is still asked in.
+static BUSY: Mutex<BTreeMap<Key, u32>> = Mutex::new(BTreeMap::new());
+/// In how many sweeps a stream is asked in vain before it is no longer busy.
+const SWEEPS: u32 = 16;
 
 unsafe extern "C" fn ready(_: virt_sys::virStreamPtr, events: c_int, opaque: *mut c_void) {
     let is = |event: virt_sys::virStreamEventType| events & event as c_int != 0;
@@ -46,7 +53,38 @@ unsafe extern "C" fn ready(_: virt_sys::virStreamPtr, events: c_int, opaque: *mu
             || is(virt_sys::VIR_STREAM_EVENT_HANGUP),
         writable: is(virt_sys::VIR_STREAM_EVENT_WRITABLE),
     };
-    ON_READY.with(opaque, |on_ready| on_ready(readiness));
+    ask(Key::from_opaque(opaque), readiness);
+}
+
+fn ask(key: Key, readiness: Readiness) {
+    ON_READY.with(key.opaque(), |on_ready| {
+        if on_ready(readiness) {
+            BUSY.lock().insert(key, SWEEPS);
+        }
+    });
+}
+
+/// Asks the busy streams for what has come. On the event loop's thread.
+///
+/// libvirt tells of bytes by a timer that it sets anew with each message. While messages keep
+/// coming to a connection, glib finds its socket ready in every turn and the timer in none:
+/// without this, a flood was seen to be told of 18 times a second.
+pub(super) fn sweep() {
+    let mut busy = Vec::new();
+    BUSY.lock().retain(|key, sweeps| {
+        *sweeps -= 1;
+        busy.push(*key);
+        *sweeps > 0
+    });
+    for key in busy {
+        ask(
+            key,
+            Readiness {
+                readable: true,
+                writable: false,
+            },
+        );
+    }
 }
 
 /// An open console.
@@ -147,13 +185,14 @@ impl Stream {
     }
 
     /// Has `on_ready` called, on the event loop's thread, again and again while there is
-    /// something to receive. It must not wait, and may do anything to the stream.
+    /// something to receive, and now and then when there is not. It answers whether it
+    /// received bytes. It must not wait, and may do anything to the stream.
     ///
     /// # Errors
     /// There is such a callback already, or libvirt could not add it.
     pub(crate) fn on_ready(
         &self,
-        on_ready: impl Fn(Readiness) + Send + Sync + 'static,
+        on_ready: impl Fn(Readiness) -> bool + Send + Sync + 'static,
     ) -> Result<(), LibvirtError> {
         let mut callback = self.callback.lock();
         if callback.is_some() {
@@ -196,6 +235,7 @@ impl Stream {
             return;
         };
         ON_READY.remove(key);
+        BUSY.lock().remove(&key);
         // SAFETY: the stream is alive. If it fails, the number stands for nothing.
         unsafe { virt_sys::virStreamEventRemoveCallback(self.as_ptr()) };
     }

@@ -12,6 +12,7 @@ mod receive;
 mod send;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -45,6 +46,8 @@ pub(super) struct Line {
     tap: Mutex<Tap>,
     connection: Mutex<Option<Arc<Connection>>>,
     stream: Mutex<Option<Arc<Stream>>>,
+    /// How often bytes were received.
+    received: AtomicU64,
     input: Mutex<Input>,
     /// Rings when input may be offered again.
     room: Notify,
@@ -61,6 +64,7 @@ impl Line {
             tap: Mutex::new(Tap::Opening),
             connection: Mutex::default(),
             stream: Mutex::default(),
+            received: AtomicU64::new(0),
             input: Mutex::default(),
             room: Notify::new(),
             shared,
@@ -143,11 +147,7 @@ impl Line {
             *tap = Tap::Open(sink);
         }
         let line = Arc::downgrade(self);
-        let ready = move |readiness| {
-            if let Some(line) = line.upgrade() {
-                line.ready(readiness);
-            }
-        };
+        let ready = move |readiness| line.upgrade().is_some_and(|line| line.ready(readiness));
         stream.on_ready(ready).map_err(|error| {
             self.close("the stream could not be watched");
             opening(&error)

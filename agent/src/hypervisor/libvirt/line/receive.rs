@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::super::console_error::ending;
 use super::super::ffi::{Readiness, Received, event_loop};
@@ -31,8 +32,9 @@ enum Drained {
 }
 
 impl Line {
-    /// libvirt has something for us. On the event loop's thread.
-    pub(super) fn ready(self: &Arc<Self>, readiness: Readiness) {
+    /// libvirt has something for us. On the event loop's thread. Answers whether bytes came.
+    pub(super) fn ready(self: &Arc<Self>, readiness: Readiness) -> bool {
+        let before = self.received.load(Ordering::Relaxed);
         if readiness.readable
             && let Drained::Ended(end) = self.drain()
         {
@@ -41,6 +43,7 @@ impl Line {
         if readiness.writable {
             self.writable();
         }
+        self.received.load(Ordering::Relaxed) != before
     }
 
     /// The connection is gone. On the event loop's thread. What had come before is delivered
@@ -74,7 +77,10 @@ impl Line {
         BUFFER.with_borrow_mut(|buffer| {
             for _ in 0..RECEIVES_PER_TURN {
                 match stream.receive(buffer) {
-                    Ok(Received::Bytes(count)) => sink.output(&buffer[..count]),
+                    Ok(Received::Bytes(count)) => {
+                        self.received.fetch_add(1, Ordering::Relaxed);
+                        sink.output(&buffer[..count]);
+                    }
                     Ok(Received::WouldBlock) => return Drained::Dry,
                     Ok(Received::Eof) => return Drained::Ended(EndpointEnd::Eof),
                     Err(error) => return Drained::Ended(ending(&error)),
