@@ -99,7 +99,19 @@ unsafe extern "C" fn run_once(timer: c_int, opaque: *mut c_void) {
 /// # Errors
 /// libvirt could not add a timer; `work` is dropped without having run.
 pub(crate) fn run_soon(work: impl FnOnce() + Send + 'static) -> Result<(), LibvirtError> {
+    run_after(Duration::ZERO, work)
+}
+
+/// Runs `work` on the loop's thread, once `delay` is over. `work` must not wait.
+///
+/// # Errors
+/// libvirt could not add a timer; `work` is dropped without having run.
+pub(crate) fn run_after(
+    delay: Duration,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<(), LibvirtError> {
     start()?;
+    let delay = c_int::try_from(delay.as_millis()).unwrap_or(c_int::MAX);
     let once = Arc::new(Once {
         work: Mutex::new(Some(Box::new(work))),
         key: OnceLock::new(),
@@ -108,7 +120,7 @@ pub(crate) fn run_soon(work: impl FnOnce() + Send + 'static) -> Result<(), Libvi
     // Set before libvirt knows the timer: it may fire at once.
     let _first = once.key.set(key);
     // SAFETY: `run_once` treats its opaque argument as a number.
-    let timer = unsafe { virt_sys::virEventAddTimeout(0, Some(run_once), key.opaque(), None) };
+    let timer = unsafe { virt_sys::virEventAddTimeout(delay, Some(run_once), key.opaque(), None) };
     if timer < 0 {
         let error = LibvirtError::last();
         SOON.remove(key);

@@ -64,22 +64,26 @@ impl Line {
         }
     }
 
-    /// Carries over what has come, up to a turn's worth.
+    /// Carries over what has come, up to a turn's worth; into nothing once the flow is over.
     fn drain(&self) -> Drained {
         let Some(stream) = self.stream.lock().clone() else {
             return Drained::Dry;
         };
         // Held so that nothing comes after the end, and nothing after a detach.
         let tap = self.tap.lock();
-        let Tap::Open(sink) = &*tap else {
-            return Drained::Dry;
+        let sink = match &*tap {
+            Tap::Opening => return Drained::Dry,
+            Tap::Open(sink) => Some(sink),
+            Tap::Over(_) => None,
         };
         BUFFER.with_borrow_mut(|buffer| {
             for _ in 0..RECEIVES_PER_TURN {
                 match stream.receive(buffer) {
                     Ok(Received::Bytes(count)) => {
                         self.received.fetch_add(1, Ordering::Relaxed);
-                        sink.output(&buffer[..count]);
+                        if let Some(sink) = sink {
+                            sink.output(&buffer[..count]);
+                        }
                     }
                     Ok(Received::WouldBlock) => return Drained::Dry,
                     Ok(Received::Eof) => return Drained::Ended(EndpointEnd::Eof),
@@ -97,6 +101,10 @@ impl Line {
             EndpointEnd::Displaced => "somebody else took the console".to_owned(),
             EndpointEnd::Lost(why) => why.clone(),
         };
+        // An ended stream would stay readable for ever.
+        if let Some(stream) = &*self.stream.lock() {
+            stream.stop_ready();
+        }
         let tap = {
             let mut tap = self.tap.lock();
             if matches!(*tap, Tap::Over(_)) {
@@ -104,10 +112,6 @@ impl Line {
             }
             std::mem::replace(&mut *tap, Tap::Over(why))
         };
-        // An ended stream would stay readable for ever.
-        if let Some(stream) = &*self.stream.lock() {
-            stream.stop_ready();
-        }
         self.room.notify_one();
         if let Tap::Open(sink) = tap {
             tracing::debug!(console = %self.console, ?end, "the console's stream ended");
