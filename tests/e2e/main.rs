@@ -9,6 +9,7 @@
     reason = "a test ends by panicking, and prints the figures that it saw"
 )]
 
+mod dead_proxy;
 mod drain;
 mod guest_boots;
 mod host;
