@@ -78,7 +78,7 @@ async fn a_viewer_that_does_not_read_stalls_nobody_and_is_told_what_it_missed() 
     request.output_window = WINDOW;
     // On the same HTTP/2 connection.
     let mut stopped = host.attach(&client, request).await;
-    stopped.receive.stop_acknowledging();
+    stopped.receive.set_acknowledging(false);
 
     let command = format!("yes 0123456789012345678901234567890 | head -c {PRINTED}");
     let text = run(&mut writer.send, &mut writer.receive, &command).await;

@@ -38,7 +38,6 @@ mod xml;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
 use tokio::sync::{Semaphore, watch};
 
 pub use self::connector::LibvirtTask;
@@ -48,7 +47,6 @@ use self::calls::Calls;
 use self::dirty::Dirty;
 use self::gate::Gate;
 use self::stream_endpoint::StreamEndpoint;
-use self::unit::Unit;
 use super::{Hypervisor, Inventory};
 use crate::core::id::ConsoleId;
 use crate::endpoint::Endpoint;
@@ -92,8 +90,6 @@ struct Shared {
     counters: Arc<Counters>,
     calls: Calls,
     dirty: Arc<Dirty>,
-    /// The connections for events and calls, while there are any.
-    unit: RwLock<Option<Arc<Unit>>>,
     /// A console is opened again only when it was let go.
     consoles: Gate<ConsoleId>,
     connecting: Arc<Semaphore>,
@@ -115,7 +111,6 @@ impl LibvirtHypervisor {
             config,
             counters,
             dirty: Arc::default(),
-            unit: RwLock::default(),
             consoles: Gate::default(),
             connecting: Arc::new(Semaphore::new(MAX_CONNECTING)),
         });
