@@ -11,9 +11,13 @@
 
 mod dead_proxy;
 mod drain;
+mod first_client;
 mod guest_boots;
 mod host;
 mod hypervisor_faults;
+mod peers;
+mod prometheus;
+mod python_client;
 mod refusals;
 mod shell;
 mod writer;
