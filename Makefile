@@ -2,7 +2,8 @@
 
 .PHONY: bench
 
-# Measures the agent beside a plain TLS relay and socat in one run, and prints a table with
-# the goals. `make bench SCENARIOS="bulk round-trip"` runs some of it.
+# Measures ring, cursors and console within a process, and then the agent beside a plain
+# TLS relay and socat in one run; prints a table with the goals. `make bench SCENARIOS="bulk round-trip"` runs some of it.
 bench:
+	cargo bench -p vmconsole-agent --bench cursors
 	ulimit -n $$(ulimit -Hn) && cargo bench -p vmconsole-tests --bench path -- $(SCENARIOS)
