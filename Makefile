@@ -29,9 +29,10 @@ proto:
 	@tests/proto.sh
 
 docs:
-	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	@RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --quiet
 
 # `make bench SCENARIOS="bulk round-trip"` runs some of it.
 bench:
 	@tests/setup.sh test
-	@ulimit -n $$(ulimit -Hn) && cargo bench -p vmconsole-tests --bench path -- $(SCENARIOS)
+	cargo bench -p vmconsole-agent --bench cursors
+	ulimit -n $$(ulimit -Hn) && cargo bench -p vmconsole-tests --bench path -- $(SCENARIOS)

@@ -10,6 +10,7 @@
 )]
 
 mod command_line;
+mod dead_proxy;
 mod drain;
 mod first_client;
 mod guest_boots;
@@ -18,6 +19,7 @@ mod hypervisor_faults;
 mod peers;
 mod prometheus;
 mod python_client;
+mod readme;
 mod refusals;
 mod shell;
 mod site;

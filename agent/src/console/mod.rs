@@ -37,4 +37,6 @@ pub const MAX_FRAME: usize = 64 * 1024;
 pub const MAX_ROSTER: usize = 64;
 
 #[cfg(test)]
+pub(crate) mod scripted;
+#[cfg(test)]
 mod tests;

@@ -1,207 +1,16 @@
-//! A console with an endpoint that does what a test tells it to: break, refuse, stall. A
-//! real one does none of that on demand.
-
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
-use uuid::Uuid;
 
+use super::scripted::{BOUND, Host, inventory, vm};
 use super::*;
-use crate::core::id::{Alias, ConsoleId, PeerIdentity, SessionId, VmUuid};
+use crate::core::id::{PeerIdentity, SessionId};
 use crate::core::input::Refused;
 use crate::core::lease::Claim;
 use crate::core::output::{Gap, GapReason, Next, Start};
 use crate::core::reason::Reason;
-use crate::endpoint::{Attachment, Endpoint, EndpointEnd, EndpointError, EndpointKind, OutputSink};
-use crate::hypervisor::{ConsoleDevice, ConsoleKind, Hypervisor, Instance, Inventory, Vm, VmState};
-use crate::metrics::Metrics;
-use crate::shutdown::Tasks;
-
-const BOUND: Duration = Duration::from_secs(60);
-
-#[derive(Default)]
-struct Script {
-    /// What the next attempts to attach meet; then they succeed.
-    refusals: Mutex<VecDeque<EndpointError>>,
-    sink: Mutex<Option<Arc<dyn OutputSink>>>,
-    attached: Notify,
-    written: Mutex<Vec<u8>>,
-}
-
-impl Script {
-    async fn attached(&self) -> Arc<dyn OutputSink> {
-        timeout(BOUND, self.attached.notified())
-            .await
-            .expect("attached in time");
-        self.sink.lock().clone().expect("attached")
-    }
-}
-
-struct Scripted {
-    script: Arc<Script>,
-    /// Bytes that the guest is willing to read.
-    appetite: Arc<Semaphore>,
-}
-
-#[async_trait::async_trait]
-impl Endpoint for Scripted {
-    fn kind(&self) -> EndpointKind {
-        EndpointKind::UnixSocket
-    }
-
-    async fn attach(
-        &self,
-        sink: Arc<dyn OutputSink>,
-    ) -> Result<Box<dyn Attachment>, EndpointError> {
-        if let Some(refusal) = self.script.refusals.lock().pop_front() {
-            return Err(refusal);
-        }
-        *self.script.sink.lock() = Some(sink);
-        self.script.attached.notify_one();
-        Ok(Box::new(ScriptedAttachment {
-            script: self.script.clone(),
-            appetite: self.appetite.clone(),
-        }))
-    }
-}
-
-struct ScriptedAttachment {
-    script: Arc<Script>,
-    appetite: Arc<Semaphore>,
-}
-
-#[async_trait::async_trait]
-impl Attachment for ScriptedAttachment {
-    async fn write(&mut self, bytes: &[u8]) -> Result<usize, EndpointError> {
-        self.appetite.acquire().await.expect("open").forget();
-        let more = self.appetite.available_permits().min(bytes.len() - 1);
-        self.appetite.forget_permits(more);
-        self.script
-            .written
-            .lock()
-            .extend_from_slice(&bytes[..=more]);
-        Ok(more + 1)
-    }
-
-    async fn detach(self: Box<Self>) {}
-}
-
-struct Host {
-    script: Arc<Script>,
-    appetite: Arc<Semaphore>,
-    inventory: watch::Sender<Arc<Inventory>>,
-    directory: watch::Receiver<Arc<Directory>>,
-    tasks: Tasks,
-    metrics: Metrics,
-}
-
-struct OneVm {
-    script: Arc<Script>,
-    appetite: Arc<Semaphore>,
-    inventory: watch::Receiver<Arc<Inventory>>,
-}
-
-impl Hypervisor for OneVm {
-    fn inventory(&self) -> watch::Receiver<Arc<Inventory>> {
-        self.inventory.clone()
-    }
-
-    fn endpoint(&self, _: &ConsoleId) -> Arc<dyn Endpoint> {
-        Arc::new(Scripted {
-            script: self.script.clone(),
-            appetite: self.appetite.clone(),
-        })
-    }
-}
-
-fn id() -> ConsoleId {
-    let vm = VmUuid::new(Uuid::from_u128(1));
-    ConsoleId {
-        vm,
-        alias: Alias::new("serial0").expect("an alias"),
-    }
-}
-
-fn vm(instance: Option<u64>) -> Vm {
-    Vm {
-        uuid: id().vm,
-        name: "one".into(),
-        state: if instance.is_some() {
-            VmState::Running
-        } else {
-            VmState::Off
-        },
-        instance: instance.map(Instance),
-        consoles: vec![ConsoleDevice {
-            alias: id().alias,
-            kind: ConsoleKind::Serial,
-            endpoint: Some(EndpointKind::UnixSocket),
-            backend: "unix".to_owned(),
-        }],
-    }
-}
-
-fn inventory(vms: impl IntoIterator<Item = Vm>) -> Arc<Inventory> {
-    let vms: BTreeMap<_, _> = vms.into_iter().map(|vm| (vm.uuid, Arc::new(vm))).collect();
-    Arc::new(Inventory {
-        connected: true,
-        synced: true,
-        trouble: String::new(),
-        vms,
-    })
-}
-
-impl Host {
-    fn start(instance: Option<u64>, ring_bytes: usize) -> Self {
-        let (script, appetite) = (Arc::new(Script::default()), Arc::new(Semaphore::new(0)));
-        let (sender, receiver) = watch::channel(inventory([vm(instance)]));
-        let hypervisor = OneVm {
-            script: script.clone(),
-            appetite: appetite.clone(),
-            inventory: receiver,
-        };
-        let (tasks, metrics) = (Tasks::new(), Metrics::new().expect("metrics"));
-        let registry = Registry::new(
-            Arc::new(hypervisor),
-            RegistryConfig {
-                ring_bytes,
-                max_viewers: 4,
-            },
-            ConsoleMetrics::register(metrics.registry()).expect("metrics"),
-            tasks.clone(),
-        );
-        let directory = registry.directory();
-        tasks.spawn("registry", registry.run(tasks.token()));
-        Self {
-            script,
-            appetite,
-            inventory: sender,
-            directory,
-            tasks,
-            metrics,
-        }
-    }
-
-    async fn console(&mut self) -> Arc<Console> {
-        let known = |directory: &Arc<Directory>| directory.console(&id()).is_some();
-        let directory = timeout(BOUND, self.directory.wait_for(known)).await;
-        directory
-            .expect("in time")
-            .expect("registry runs")
-            .console(&id())
-            .expect("known")
-            .clone()
-    }
-
-    fn metric(&self, line: &str) -> bool {
-        let text = String::from_utf8(self.metrics.render().expect("renders")).expect("UTF-8");
-        text.lines().any(|have| have == line)
-    }
-}
+use crate::core::window::Room;
+use crate::endpoint::{EndpointEnd, EndpointError};
 
 fn request(claim: Option<Claim>) -> JoinRequest {
     let participant = Participant {
@@ -220,7 +29,7 @@ fn request(claim: Option<Claim>) -> JoinRequest {
 
 async fn next(viewer: &mut Viewer) -> Item {
     loop {
-        match viewer.poll(u64::MAX) {
+        match viewer.poll(Room::ALL) {
             Some(item) => return item,
             None => timeout(BOUND, viewer.changed())
                 .await

@@ -12,6 +12,7 @@ use crate::core::input::{INPUT_WINDOW, Refused};
 use crate::core::output::{Cursor, Next};
 use crate::core::position::Position;
 use crate::core::reason::Reason;
+use crate::core::window::Room;
 
 /// Something that is new to a viewer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +48,6 @@ pub struct Viewer {
     writer_told: WriterChange,
     roster_told: u64,
     state_told: Option<u64>,
-    hushed: bool,
 }
 
 impl Viewer {
@@ -71,7 +71,6 @@ impl Viewer {
             writer_told: shared.writer.clone(),
             roster_told: shared.roster_version,
             state_told: None,
-            hushed: false,
         }
     }
 
@@ -110,14 +109,9 @@ impl Viewer {
         })
     }
 
-    /// While hushed, writer, roster and state are not told; what changes is joined.
-    pub const fn hush(&mut self, hushed: bool) {
-        self.hushed = hushed;
-    }
-
-    /// What is new, if anything is: first answers to input, then news, then at most
-    /// `room` bytes of output.
-    pub fn poll(&mut self, room: u64) -> Option<Item> {
+    /// What is new, if anything is, as far as there is `room` for it: first answers to
+    /// input, then news, then output. What there is no room for waits, joined.
+    pub fn poll(&mut self, room: Room) -> Option<Item> {
         if let Some(refused) = self.refused.next() {
             return Some(Item::InputRefused(refused));
         }
@@ -128,8 +122,8 @@ impl Viewer {
             let before = shared.allocated();
             let item = self
                 .answer(shared)
-                .or_else(|| self.news(shared))
-                .or_else(|| self.output(shared, room));
+                .or_else(|| self.news(shared, room))
+                .or_else(|| self.output(shared, room.output));
             console.count_ring(before, shared.allocated());
             item
         });
@@ -176,19 +170,16 @@ impl Viewer {
         })
     }
 
-    fn news(&mut self, shared: &Shared) -> Option<Item> {
-        if self.hushed {
-            return None;
-        }
-        if self.writer_told.epoch != shared.writer.epoch {
+    fn news(&mut self, shared: &Shared, room: Room) -> Option<Item> {
+        if room.state && self.writer_told.epoch != shared.writer.epoch {
             self.writer_told = shared.writer.clone();
             return Some(Item::Writer(shared.writer.clone()));
         }
-        if self.roster_told != shared.roster_version {
+        if room.roster && self.roster_told != shared.roster_version {
             self.roster_told = shared.roster_version;
             return Some(Item::Roster(shared.roster()));
         }
-        if self.state_told != Some(shared.state_version) {
+        if room.state && self.state_told != Some(shared.state_version) {
             self.state_told = Some(shared.state_version);
             return Some(Item::State(shared.state.clone()));
         }

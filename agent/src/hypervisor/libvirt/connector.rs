@@ -73,7 +73,6 @@ impl LibvirtTask {
                 () = token.cancelled() => break,
                 trouble = self.connect_and_follow(&mut backoff) => trouble,
             };
-            self.shared.unit.write().take();
             self.lost(trouble);
             tokio::select! {
                 biased; // As above.
@@ -81,7 +80,6 @@ impl LibvirtTask {
                 () = sleep(backoff.next(rand::random())) => {}
             }
         }
-        self.shared.unit.write().take();
     }
 
     /// Connects and follows what happens until that is over, and tells why it is.
@@ -94,7 +92,6 @@ impl LibvirtTask {
             }
         };
         Counters::bump(&self.shared.counters.connects);
-        *self.shared.unit.write() = Some(Arc::clone(&unit));
         let trouble = match self.list(&unit).await {
             Ok(()) => {
                 backoff.reset();

@@ -31,10 +31,22 @@ pub(super) enum LaneError {
     NoThread(#[source] std::io::Error),
 }
 
-/// A sequence of work.
+/// A sequence of work. Clones append to the same one.
 #[derive(Clone)]
 pub(super) struct Lane {
+    owner: Arc<Owner>,
+}
+
+/// All who may append. When the last is gone, the thread need not linger.
+struct Owner {
     shared: Arc<Shared>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.queue.lock().last = true;
+        self.shared.wake.notify_one();
+    }
 }
 
 struct Shared {
@@ -48,6 +60,8 @@ struct Queue {
     jobs: VecDeque<Job>,
     /// Whether a thread serves the lane.
     served: bool,
+    /// Whether nothing more will be appended.
+    last: bool,
 }
 
 impl Lane {
@@ -59,7 +73,9 @@ impl Lane {
             wake: Condvar::new(),
         };
         Self {
-            shared: Arc::new(shared),
+            owner: Arc::new(Owner {
+                shared: Arc::new(shared),
+            }),
         }
     }
 
@@ -68,21 +84,22 @@ impl Lane {
     /// # Errors
     /// See [`LaneError`]; the work is dropped without having run.
     pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) -> Result<(), LaneError> {
-        let mut queue = self.shared.queue.lock();
+        let shared = &self.owner.shared;
+        let mut queue = shared.queue.lock();
         if queue.jobs.len() == MAX_WAITING {
             return Err(LaneError::Full);
         }
         if !queue.served {
-            let shared = Arc::clone(&self.shared);
+            let served = Arc::clone(shared);
             thread::Builder::new()
-                .name(self.shared.name.clone())
+                .name(shared.name.clone())
                 .stack_size(STACK_BYTES)
-                .spawn(move || shared.serve())
+                .spawn(move || served.serve())
                 .map_err(LaneError::NoThread)?;
             queue.served = true;
         }
         queue.jobs.push_back(Box::new(job));
-        self.shared.wake.notify_one();
+        shared.wake.notify_one();
         Ok(())
     }
 }
@@ -97,7 +114,10 @@ impl Shared {
                     tracing::error!(lane = %self.name, "work on a libvirt thread panicked");
                 }
                 queue = self.queue.lock();
-            } else if self.wake.wait_for(&mut queue, LINGER).timed_out() && queue.jobs.is_empty() {
+                continue;
+            }
+            let waited = queue.last || self.wake.wait_for(&mut queue, LINGER).timed_out();
+            if waited && queue.jobs.is_empty() {
                 queue.served = false;
                 return;
             }

@@ -2,9 +2,8 @@
 //! console whose backend is a PTY. It never takes a console from somebody else.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::Shared;
@@ -24,10 +23,13 @@ impl StreamEndpoint {
         Self { shared, console }
     }
 
-    /// Waits for the console's turn and for a place among those that connect, and has it
-    /// opened on its own thread. Dropping the future drops the attachment, which undoes it.
-    async fn open(&self, sink: Arc<dyn OutputSink>) -> Result<StreamAttachment, EndpointError> {
-        let turn = self.shared.consoles.enter(&self.console).await;
+    /// Waits for a place among those that connect and has the console opened on its own
+    /// thread. Dropping the future drops the attachment, which undoes it.
+    async fn open(
+        &self,
+        sink: Arc<dyn OutputSink>,
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> Result<StreamAttachment, EndpointError> {
         let connecting = Arc::clone(&self.shared.connecting).acquire_owned().await;
         let line = Line::new(Arc::clone(&self.shared), self.console.clone());
         let attachment = StreamAttachment::new(Arc::clone(&line), turn);
@@ -57,14 +59,18 @@ impl Endpoint for StreamEndpoint {
         sink: Arc<dyn OutputSink>,
     ) -> Result<Box<dyn Attachment>, EndpointError> {
         let limit = self.shared.config.call_timeout;
-        match timeout_at(Instant::now() + limit, self.open(sink)).await {
+        let deadline = Instant::now() + limit;
+        let Ok(turn) = timeout_at(deadline, self.shared.consoles.enter(&self.console)).await else {
+            return Err(EndpointError::Unreachable(format!(
+                "an earlier attachment of this agent was not let go within {limit:?}"
+            )));
+        };
+        match timeout_at(deadline, self.open(sink, turn)).await {
             Ok(Ok(attachment)) => Ok(Box::new(attachment)),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(EndpointError::Unreachable(timed_out(limit))),
+            Err(_) => Err(EndpointError::Unreachable(format!(
+                "libvirt did not open the console within {limit:?}: see if libvirtd hangs"
+            ))),
         }
     }
-}
-
-fn timed_out(limit: Duration) -> String {
-    format!("libvirt did not open the console within {limit:?}: see if libvirtd hangs")
 }

@@ -17,8 +17,8 @@ const KEEPALIVE_PROBES: u32 = 3;
 
 /// The connections for events and calls.
 pub(super) struct Unit {
-    /// Carries events, and no call that waits for a VM.
-    pub(super) events: Arc<Connection>,
+    /// Carries events. Nothing is asked over it: it has to be there.
+    _events: Connection,
     /// Carries the calls.
     pub(super) calls: Arc<Connection>,
     closed: watch::Receiver<Option<CloseReason>>,
@@ -53,7 +53,7 @@ impl Unit {
             dirty.add(VmUuid::new(event.uuid));
         })?;
         Ok(Self {
-            events: Arc::new(events),
+            _events: events,
             calls: Arc::new(open()?),
             closed,
         })

@@ -18,6 +18,9 @@ use super::registry::{Key, Registry};
 /// Keepalive on a connection that is being closed: probes each second, and gives up when two
 /// went unanswered. Without it, saying goodbye to a libvirtd that does not read hangs.
 const CLOSING_KEEPALIVE: (u32, u32) = (1, 2);
+/// Keepalive on a connection that is given up: after a second of silence it closes, without a
+/// probe.
+const GIVE_UP_KEEPALIVE: (u32, u32) = (1, 0);
 
 /// Why a connection closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,12 +168,12 @@ impl Connection {
         check(unsafe { virt_sys::virConnectSetKeepAlive(self.as_ptr(), interval, count) })
     }
 
-    /// Makes sure that whatever waits on this connection now comes back, within about three
-    /// seconds, even if libvirtd does not read what is sent to it. For a connection that is
-    /// about to be closed. Does not wait.
-    pub(crate) fn stop_waiting(&self) {
-        if let Err(error) = self.set_keepalive(CLOSING_KEEPALIVE.0, CLOSING_KEEPALIVE.1) {
-            tracing::trace!(%error, "a closing connection is closed or probed already");
+    /// Closes this side of the connection as soon as nothing has come over it for a second, so
+    /// that whatever waits on it comes back. For a connection that is to be closed, and on
+    /// which somebody waits. Does not wait.
+    pub(crate) fn give_up(&self) {
+        if let Err(error) = self.set_keepalive(GIVE_UP_KEEPALIVE.0, GIVE_UP_KEEPALIVE.1) {
+            tracing::trace!(%error, "a connection to give up is closed or probed already");
         }
     }
 
@@ -231,8 +234,7 @@ impl Connection {
     }
 
     /// Closes the connection and waits for libvirtd's goodbye. May block, for about three
-    /// seconds at most: a console stream that is open on it ends with it, even one whose
-    /// guest reads nothing.
+    /// seconds at most.
     pub(crate) fn close(self) {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: `this` is not dropped, so its handle is taken once.

@@ -4,12 +4,14 @@
 use std::ffi::{c_int, c_void};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::error::{LibvirtError, silence};
+use super::pace::Pace;
 use super::registry::{Key, Registry};
+use super::stream::sweep;
 
 /// How often the loop turns with nothing to do, in milliseconds. A timer must be registered
 /// so that the loop has something to wait for; nothing depends on its pace.
@@ -59,6 +61,8 @@ fn start_once() -> Result<(), LibvirtError> {
 }
 
 fn run() {
+    let mut pace = Pace::new();
+    let mut before = Instant::now();
     loop {
         // SAFETY: the implementation was registered; only this thread runs it.
         let turned = unsafe { virt_sys::virEventRunDefaultImpl() };
@@ -66,6 +70,12 @@ fn run() {
             tracing::error!(error = %LibvirtError::last(), "libvirt's event loop failed a turn");
             thread::park_timeout(PAUSE_AFTER_FAILURE);
         }
+        let now = Instant::now();
+        if let Some(pause) = pace.turned(now - before) {
+            thread::park_timeout(pause);
+            sweep();
+        }
+        before = now;
     }
 }
 
@@ -89,7 +99,19 @@ unsafe extern "C" fn run_once(timer: c_int, opaque: *mut c_void) {
 /// # Errors
 /// libvirt could not add a timer; `work` is dropped without having run.
 pub(crate) fn run_soon(work: impl FnOnce() + Send + 'static) -> Result<(), LibvirtError> {
+    run_after(Duration::ZERO, work)
+}
+
+/// Runs `work` on the loop's thread, once `delay` is over. `work` must not wait.
+///
+/// # Errors
+/// libvirt could not add a timer; `work` is dropped without having run.
+pub(crate) fn run_after(
+    delay: Duration,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<(), LibvirtError> {
     start()?;
+    let delay = c_int::try_from(delay.as_millis()).unwrap_or(c_int::MAX);
     let once = Arc::new(Once {
         work: Mutex::new(Some(Box::new(work))),
         key: OnceLock::new(),
@@ -98,7 +120,7 @@ pub(crate) fn run_soon(work: impl FnOnce() + Send + 'static) -> Result<(), Libvi
     // Set before libvirt knows the timer: it may fire at once.
     let _first = once.key.set(key);
     // SAFETY: `run_once` treats its opaque argument as a number.
-    let timer = unsafe { virt_sys::virEventAddTimeout(0, Some(run_once), key.opaque(), None) };
+    let timer = unsafe { virt_sys::virEventAddTimeout(delay, Some(run_once), key.opaque(), None) };
     if timer < 0 {
         let error = LibvirtError::last();
         SOON.remove(key);

@@ -31,6 +31,7 @@ mod domain;
 mod domain_event;
 mod error;
 pub(crate) mod event_loop;
+mod pace;
 mod registry;
 mod stream;
 

@@ -16,13 +16,18 @@ pub(super) struct Registry<T: ?Sized> {
 }
 
 /// One entry's number, as libvirt keeps it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key(usize);
 
 impl Key {
     /// The number in the form that libvirt takes. It is never followed as a pointer.
     pub(super) fn opaque(self) -> *mut c_void {
         std::ptr::without_provenance_mut(self.0)
+    }
+
+    /// The number that libvirt hands back.
+    pub(super) fn from_opaque(opaque: *mut c_void) -> Self {
+        Self(opaque.addr())
     }
 }
 

@@ -1,6 +1,7 @@
-//! A console's byte stream, never waiting for bytes to come. It has no abort: a console is
-//! let go by closing the connection that its stream is on (see [`Stream`]).
+//! A console's byte stream, never waiting for bytes to come. Whoever opens one gives it a
+//! connection of its own: see [`Stream::abort`].
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -14,6 +15,10 @@ use super::{Connection, Domain};
 
 /// libvirt's answer where a call would have to wait.
 const WOULD_BLOCK: c_int = -2;
+
+/// How many empty messages are sent. libvirtd takes five requests from a connection at a time,
+/// unless it is configured otherwise (`max_client_requests`).
+const EMPTY_MESSAGES: usize = 64;
 
 /// What a stream can do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +40,14 @@ pub(crate) enum Received {
     Eof,
 }
 
-type OnReady = dyn Fn(Readiness) + Send + Sync;
+/// Answers whether there were bytes.
+type OnReady = dyn Fn(Readiness) -> bool + Send + Sync;
 static ON_READY: Registry<OnReady> = Registry::new();
+
+/// The streams that bytes came on lately, and how many sweeps each is still asked in.
+static BUSY: Mutex<BTreeMap<Key, u32>> = Mutex::new(BTreeMap::new());
+/// In how many sweeps a stream is asked in vain before it is no longer busy.
+const SWEEPS: u32 = 16;
 
 unsafe extern "C" fn ready(_: virt_sys::virStreamPtr, events: c_int, opaque: *mut c_void) {
     let is = |event: virt_sys::virStreamEventType| events & event as c_int != 0;
@@ -46,15 +57,43 @@ unsafe extern "C" fn ready(_: virt_sys::virStreamPtr, events: c_int, opaque: *mu
             || is(virt_sys::VIR_STREAM_EVENT_HANGUP),
         writable: is(virt_sys::VIR_STREAM_EVENT_WRITABLE),
     };
-    ON_READY.with(opaque, |on_ready| on_ready(readiness));
+    ask(Key::from_opaque(opaque), readiness);
 }
 
-/// An open console.
+fn ask(key: Key, readiness: Readiness) {
+    ON_READY.with(key.opaque(), |on_ready| {
+        if on_ready(readiness) {
+            BUSY.lock().insert(key, SWEEPS);
+        }
+    });
+}
+
+/// Asks the busy streams for what has come. On the event loop's thread.
 ///
-/// `virStreamAbort` is left out on purpose. It is queued behind the stream's input: where a
-/// guest does not read, it does not return, and nothing can end it but the guest. Dropping a
-/// stream leaves its console claimed until its connection closes, so whoever opens a stream
-/// gives it a connection of its own, and closes that.
+/// libvirt tells of bytes by a timer that it sets anew with each message. While messages keep
+/// coming to a connection, glib finds its socket ready in every turn and the timer in none:
+/// without this, a flood was seen to be told of 18 times a second.
+pub(super) fn sweep() {
+    let mut busy = Vec::new();
+    BUSY.lock().retain(|key, sweeps| {
+        *sweeps -= 1;
+        busy.push(*key);
+        *sweeps > 0
+    });
+    for key in busy {
+        ask(
+            key,
+            Readiness {
+                readable: true,
+                writable: false,
+            },
+        );
+    }
+}
+
+/// An open console. To be aborted before it is dropped: else libvirt leaks some 5 KiB
+/// (`virNetClientDispose` forgets its streams), and the console stays claimed until the
+/// connection closes.
 pub(crate) struct Stream {
     ptr: NonNull<virt_sys::_virStream>,
     callback: Mutex<Option<Key>>,
@@ -146,14 +185,38 @@ impl Stream {
         }
     }
 
+    /// Lets the console go. May block until the guest has read its input: libvirtd takes up an
+    /// abort only when the console can be written to. Nothing on this side ends that but the
+    /// end of the connection ([`Connection::give_up`]).
+    ///
+    /// # Errors
+    /// The connection closed. libvirtd frees the console when it notices: at once, or within
+    /// 30 s (with its usual keepalive) where it has stopped reading the connection.
+    pub(crate) fn abort(&self) -> Result<(), LibvirtError> {
+        // SAFETY: the stream is alive.
+        check(unsafe { virt_sys::virStreamAbort(self.as_ptr()) })
+    }
+
+    /// Sends messages without a byte, which a guest never sees. Where input flows they cost
+    /// nothing. Where it does not, they use up the requests that libvirtd takes from the
+    /// connection at a time, it hears no answer to its probes any more, and closes the
+    /// connection. May block.
+    ///
+    /// # Errors
+    /// The connection closed.
+    pub(crate) fn send_empty(&self) -> Result<(), LibvirtError> {
+        (0..EMPTY_MESSAGES).try_for_each(|_| self.send(&[]).map(drop))
+    }
+
     /// Has `on_ready` called, on the event loop's thread, again and again while there is
-    /// something to receive. It must not wait, and may do anything to the stream.
+    /// something to receive, and now and then when there is not. It answers whether it
+    /// received bytes. It must not wait, and may do anything to the stream.
     ///
     /// # Errors
     /// There is such a callback already, or libvirt could not add it.
     pub(crate) fn on_ready(
         &self,
-        on_ready: impl Fn(Readiness) + Send + Sync + 'static,
+        on_ready: impl Fn(Readiness) -> bool + Send + Sync + 'static,
     ) -> Result<(), LibvirtError> {
         let mut callback = self.callback.lock();
         if callback.is_some() {
@@ -196,6 +259,7 @@ impl Stream {
             return;
         };
         ON_READY.remove(key);
+        BUSY.lock().remove(&key);
         // SAFETY: the stream is alive. If it fails, the number stands for nothing.
         unsafe { virt_sys::virStreamEventRemoveCallback(self.as_ptr()) };
     }

@@ -12,6 +12,7 @@ mod receive;
 mod send;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,11 +22,16 @@ use super::Shared;
 use super::console_error::opening;
 use super::counters::{Counters, Held};
 use super::ffi::event_loop;
-use super::ffi::{CloseReason, Connection, Domain, Stream};
+use super::ffi::{CloseReason, Connection, Domain, LibvirtError, Stream};
 use super::input::Input;
 use super::lane::{Lane, LaneError};
 use crate::core::id::ConsoleId;
 use crate::endpoint::{EndpointError, OutputSink};
+
+/// How long libvirtd may take to let a console go before the connection is given up.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(1);
+/// How long that may take before libvirtd is made to end the connection.
+const UNBLOCK_AFTER: Duration = Duration::from_secs(3);
 
 /// Where output goes.
 enum Tap {
@@ -45,6 +51,8 @@ pub(super) struct Line {
     tap: Mutex<Tap>,
     connection: Mutex<Option<Arc<Connection>>>,
     stream: Mutex<Option<Arc<Stream>>>,
+    /// How often bytes were received.
+    received: AtomicU64,
     input: Mutex<Input>,
     /// Rings when input may be offered again.
     room: Notify,
@@ -61,6 +69,7 @@ impl Line {
             tap: Mutex::new(Tap::Opening),
             connection: Mutex::default(),
             stream: Mutex::default(),
+            received: AtomicU64::new(0),
             input: Mutex::default(),
             room: Notify::new(),
             shared,
@@ -111,14 +120,10 @@ impl Line {
         let line = Arc::downgrade(self);
         let on_close = move |reason: CloseReason| {
             // libvirt holds a lock here, and the thread may be any.
-            let line = line.clone();
-            let told = event_loop::run_soon(move || {
-                if let Some(line) = line.upgrade() {
-                    line.lost(reason.to_string());
-                }
-            });
-            if let Err(error) = told {
-                tracing::error!(%error, "a console's end is not told");
+            let Some(line) = line.upgrade() else { return };
+            let lost = move |line: &Arc<Self>| line.lost(reason.to_string());
+            if let Err(error) = line.after(Duration::ZERO, lost) {
+                tracing::error!(console = %line.console, %error, "its end is not told");
             }
         };
         connection.on_close(on_close).map_err(|e| opening(&e))?;
@@ -143,13 +148,9 @@ impl Line {
             *tap = Tap::Open(sink);
         }
         let line = Arc::downgrade(self);
-        let ready = move |readiness| {
-            if let Some(line) = line.upgrade() {
-                line.ready(readiness);
-            }
-        };
+        let ready = move |readiness| line.upgrade().is_some_and(|line| line.ready(readiness));
         stream.on_ready(ready).map_err(|error| {
-            self.close("the stream could not be watched");
+            *self.tap.lock() = Tap::Over("the stream could not be watched".to_owned());
             opening(&error)
         })
     }
@@ -162,26 +163,68 @@ impl Line {
         }
     }
 
-    /// Ends the flow from this side: the sink is called no more, not even to be told so.
-    /// Whatever waits for libvirtd on the lane comes back within about three seconds. Does
-    /// not wait.
-    pub(super) fn close(&self, why: &str) {
+    /// Ends the flow from this side: the sink is called no more, not even to be told so. To be
+    /// followed by [`Line::release`] on the lane, and sees to it that this comes to an end.
+    /// Does not wait.
+    pub(super) fn close(self: &Arc<Self>, why: &str) {
         let tap = std::mem::replace(&mut *self.tap.lock(), Tap::Over(why.to_owned()));
         drop(tap);
-        if let Some(connection) = &*self.connection.lock() {
-            connection.stop_waiting();
-        }
         self.room.notify_one();
+        let hurry = self.after(GIVE_UP_AFTER, |line| {
+            if let Some(connection) = &*line.connection.lock() {
+                connection.give_up();
+            }
+        });
+        let unblock = self.after(UNBLOCK_AFTER, |line| line.unblock());
+        if let Err(error) = hurry.and(unblock) {
+            tracing::error!(console = %self.console, %error, "letting go may take long");
+        }
+    }
+
+    /// Has `work` done on the event loop's thread, unless the console is gone by then.
+    fn after(
+        self: &Arc<Self>,
+        delay: Duration,
+        work: impl FnOnce(&Arc<Self>) + Send + 'static,
+    ) -> Result<(), LibvirtError> {
+        let line = Arc::downgrade(self);
+        event_loop::run_after(delay, move || {
+            if let Some(line) = line.upgrade() {
+                work(&line);
+            }
+        })
+    }
+
+    /// Has libvirtd end a connection that does not fall silent, because the guest writes all
+    /// the time and reads nothing.
+    fn unblock(&self) {
+        let Some(stream) = self.stream.lock().clone() else {
+            return;
+        };
+        let sent = Lane::new("libvirt-unblock").run(move || {
+            if let Err(error) = stream.send_empty() {
+                tracing::trace!(%error, "the stream to unblock is over");
+            }
+        });
+        if let Err(error) = sent {
+            tracing::error!(console = %self.console, %error, "letting go may take long");
+        }
     }
 
     /// Lets the console go, after [`Line::close`], and waits until others may have it. May
-    /// block, for about three seconds at most while libvirtd runs.
+    /// block: for a moment where the guest reads its input, else for a second, and for up to
+    /// 30 s where the guest also writes all the time. Where it has left much input unread,
+    /// libvirtd may refuse the console to all, as held, for as long.
     pub(super) fn release(&self) {
-        let stream = self.stream.lock().take();
-        if let Some(stream) = &stream {
+        let stream = self.stream.lock().clone();
+        if let Some(stream) = stream {
+            // What still comes is received, into nothing: it would pile up in libvirt.
+            if let Err(error) = stream.abort() {
+                tracing::debug!(console = %self.console, %error, "the console was not let go");
+            }
             stream.stop_ready();
+            *self.stream.lock() = None;
         }
-        drop(stream);
         let Some(connection) = self.connection.lock().take() else {
             return;
         };
@@ -192,14 +235,6 @@ impl Line {
             Ok(connection) => connection.close(),
             // Whoever has it drops it, which closes it.
             Err(connection) => drop(connection),
-        }
-        // libvirtd says goodbye first and frees the console right after, in the same turn of
-        // its loop. An answer that it gives later proves that the turn is over.
-        let unit = self.shared.unit.read().clone();
-        if let Some(unit) = unit
-            && let Err(error) = unit.events.ping()
-        {
-            tracing::debug!(%error, "libvirtd is gone, and with it every claim to a console");
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::super::console_error::ending;
 use super::super::ffi::{Readiness, Received, event_loop};
@@ -31,8 +32,9 @@ enum Drained {
 }
 
 impl Line {
-    /// libvirt has something for us. On the event loop's thread.
-    pub(super) fn ready(self: &Arc<Self>, readiness: Readiness) {
+    /// libvirt has something for us. On the event loop's thread. Answers whether bytes came.
+    pub(super) fn ready(self: &Arc<Self>, readiness: Readiness) -> bool {
+        let before = self.received.load(Ordering::Relaxed);
         if readiness.readable
             && let Drained::Ended(end) = self.drain()
         {
@@ -41,6 +43,7 @@ impl Line {
         if readiness.writable {
             self.writable();
         }
+        self.received.load(Ordering::Relaxed) != before
     }
 
     /// The connection is gone. On the event loop's thread. What had come before is delivered
@@ -61,20 +64,27 @@ impl Line {
         }
     }
 
-    /// Carries over what has come, up to a turn's worth.
+    /// Carries over what has come, up to a turn's worth; into nothing once the flow is over.
     fn drain(&self) -> Drained {
         let Some(stream) = self.stream.lock().clone() else {
             return Drained::Dry;
         };
         // Held so that nothing comes after the end, and nothing after a detach.
         let tap = self.tap.lock();
-        let Tap::Open(sink) = &*tap else {
-            return Drained::Dry;
+        let sink = match &*tap {
+            Tap::Opening => return Drained::Dry,
+            Tap::Open(sink) => Some(sink),
+            Tap::Over(_) => None,
         };
         BUFFER.with_borrow_mut(|buffer| {
             for _ in 0..RECEIVES_PER_TURN {
                 match stream.receive(buffer) {
-                    Ok(Received::Bytes(count)) => sink.output(&buffer[..count]),
+                    Ok(Received::Bytes(count)) => {
+                        self.received.fetch_add(1, Ordering::Relaxed);
+                        if let Some(sink) = sink {
+                            sink.output(&buffer[..count]);
+                        }
+                    }
                     Ok(Received::WouldBlock) => return Drained::Dry,
                     Ok(Received::Eof) => return Drained::Ended(EndpointEnd::Eof),
                     Err(error) => return Drained::Ended(ending(&error)),
@@ -91,6 +101,10 @@ impl Line {
             EndpointEnd::Displaced => "somebody else took the console".to_owned(),
             EndpointEnd::Lost(why) => why.clone(),
         };
+        // An ended stream would stay readable for ever.
+        if let Some(stream) = &*self.stream.lock() {
+            stream.stop_ready();
+        }
         let tap = {
             let mut tap = self.tap.lock();
             if matches!(*tap, Tap::Over(_)) {
@@ -98,10 +112,6 @@ impl Line {
             }
             std::mem::replace(&mut *tap, Tap::Over(why))
         };
-        // An ended stream would stay readable for ever.
-        if let Some(stream) = &*self.stream.lock() {
-            stream.stop_ready();
-        }
         self.room.notify_one();
         if let Tap::Open(sink) = tap {
             tracing::debug!(console = %self.console, ?end, "the console's stream ended");
