@@ -9,6 +9,7 @@
     clippy::panic,
     reason = "a bench ends by panicking"
 )]
+#![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;

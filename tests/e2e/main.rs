@@ -9,7 +9,11 @@
     reason = "a test ends by panicking, and prints the figures that it saw"
 )]
 
+<<<<<<< HEAD
 mod dead_proxy;
+=======
+mod command_line;
+>>>>>>> peers
 mod drain;
 mod first_client;
 mod guest_boots;
@@ -20,4 +24,7 @@ mod prometheus;
 mod python_client;
 mod refusals;
 mod shell;
+mod site;
+mod terminal;
+mod vmconsolectl;
 mod writer;

@@ -31,6 +31,8 @@ pub struct AgentOptions {
     pub listen: String,
     /// Where metrics are served.
     pub http: String,
+    /// The least severe events that it logs.
+    pub log_level: String,
     /// Further lines of configuration: whole tables.
     pub more: String,
 }
@@ -45,6 +47,7 @@ impl AgentOptions {
             allowed_clients: allowed.iter().map(|name| (*name).to_owned()).collect(),
             listen: "127.0.0.1:0".to_owned(),
             http: "127.0.0.1:0".to_owned(),
+            log_level: "debug".to_owned(),
             more: String::new(),
         }
     }
@@ -160,7 +163,7 @@ fn configure(dir: &Path, options: &AgentOptions) -> PathBuf {
         text,
         "[grpc]\nlisten = [{:?}]\ncertificate = {:?}\nprivate_key = {:?}\nclient_ca = {:?}\n\
          [access]\nallowed_clients = {:?}\n[http]\nlisten = {:?}\n[libvirt]\nuri = {:?}\n\
-         [log]\nformat = \"json\"\nlevel = \"debug\"\n{}\n",
+         [log]\nformat = \"json\"\nlevel = {:?}\n{}\n",
         options.listen,
         at("agent.crt"),
         at("agent.key"),
@@ -168,6 +171,7 @@ fn configure(dir: &Path, options: &AgentOptions) -> PathBuf {
         options.allowed_clients,
         options.http,
         options.libvirt_uri,
+        options.log_level,
         options.more,
     );
     written.expect("a string takes what is written to it");
