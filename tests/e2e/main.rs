@@ -9,11 +9,8 @@
     reason = "a test ends by panicking, and prints the figures that it saw"
 )]
 
-<<<<<<< HEAD
-mod dead_proxy;
-=======
 mod command_line;
->>>>>>> peers
+mod dead_proxy;
 mod drain;
 mod first_client;
 mod guest_boots;
