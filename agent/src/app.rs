@@ -14,7 +14,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService as _;
 use tonic::service::Routes;
+use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::info;
 use vmconsole_proto::v1::console_service_server::ConsoleServiceServer;
@@ -98,6 +100,9 @@ impl App {
         let http = HttpServer::bind(config.http.listen, metrics, readiness).await?;
         let http_address = http.local_addr();
 
+        health
+            .set_serving::<ConsoleServiceServer<ConsoleApi>>()
+            .await;
         keeping.spawn("registry", registry.run(keeping.token()));
         keeping.spawn("http", http.run(keeping.token()));
         let mut addresses = Vec::new();
@@ -132,15 +137,25 @@ impl App {
     /// everything had ended by its deadline.
     pub async fn stop(self) -> bool {
         info!("stopping: sessions are told to resume elsewhere");
-        self.health
-            .set_not_serving::<ConsoleServiceServer<ConsoleApi>>()
-            .await;
+        stop_serving(self.health).await;
         self.serving.close();
         let served = self.serving.drained(self.drain).await;
         self.keeping.close();
         let kept = self.keeping.drained(LET_GO).await;
         info!(in_time = served && kept, "stopped");
         served && kept
+    }
+}
+
+/// Says that nothing is served any more, and ends the streams that watch for that: they
+/// would hold their connections open.
+async fn stop_serving(mut health: HealthReporter) {
+    const SERVICE: &str = ConsoleServiceServer::<ConsoleApi>::NAME;
+    for service in ["", SERVICE] {
+        health
+            .set_service_status(service, ServingStatus::NotServing)
+            .await;
+        health.clear_service_status(service).await;
     }
 }
 

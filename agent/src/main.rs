@@ -111,6 +111,7 @@ async fn serve(config: &Config, metrics: Metrics) -> Result<(), Failure> {
         call_timeout: config.libvirt.call_timeout,
         ..LibvirtConfig::default()
     });
+    hypervisor.register_metrics(metrics.registry())?;
     let tasks = Tasks::new();
     let app = App::start(config, metrics, hypervisor).await?;
     tasks.spawn("libvirt", libvirt.run(tasks.token()));

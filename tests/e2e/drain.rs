@@ -2,6 +2,9 @@
 
 use nix::sys::signal::Signal;
 use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 use vmconsole_proto::v1;
 use vmconsole_tests::client::open;
@@ -22,7 +25,21 @@ async fn a_stop_ends_every_stream_with_where_to_resume() {
         .await
         .unwrap();
 
+    let mut health = HealthClient::new(host.channel().await);
+    let request = HealthCheckRequest {
+        service: "vmconsole.v1.ConsoleService".to_owned(),
+    };
+    let mut health = health.watch(request).await.unwrap().into_inner();
+    let mut serving = async || health.message().await.unwrap().map(|told| told.status());
+    assert_eq!(serving().await, Some(ServingStatus::Serving));
+
     host.agent.signal(Signal::SIGTERM);
+    assert_eq!(serving().await, Some(ServingStatus::NotServing));
+    assert_eq!(
+        serving().await,
+        None,
+        "who watches health does not hold the agent up"
+    );
     let (closed, status) = writer.receive.closed(BOUND).await;
     assert_eq!(closed.reason(), v1::Reason::AgentDraining);
     assert!(closed.retryable);

@@ -59,6 +59,13 @@ impl Host {
         Client::connect(&way.unwrap()).await.unwrap()
     }
 
+    /// A connection for services that the client does not know.
+    pub(crate) async fn channel(&self) -> tonic::transport::Channel {
+        let (ca, proxy) = (self.pki.ca_pem(), self.pki.proxy());
+        let way = endpoint(self.agent.grpc(), &ca, Some(&proxy), Windows::default());
+        way.unwrap().connect().await.unwrap()
+    }
+
     /// Attaches as soon as the agent knows the VM and it runs.
     pub(crate) async fn attach(&self, client: &Client, request: v1::Open) -> Attached {
         let trying = async {

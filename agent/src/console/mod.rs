@@ -15,16 +15,19 @@
 //!
 //! Nothing here knows of gRPC, and nothing here waits for a viewer.
 
+mod feed;
 mod live;
 mod metrics;
 mod pump;
 mod registry;
+mod shared;
 mod state;
 mod viewer;
 
-pub use live::{Console, JoinError, JoinRequest};
+pub use live::Console;
 pub use metrics::ConsoleMetrics;
 pub use registry::{Directory, Registry, RegistryConfig, default_alias};
+pub use shared::{JoinError, JoinRequest};
 pub use state::{
     Availability, ConsoleState, Participant, Roster, Status, Target, WriterChange, stamp_to_time,
 };

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
 use super::MAX_FRAME;
-use super::live::{Console, Shared};
+use super::live::Console;
+use super::shared::Shared;
 use super::state::{ConsoleState, Participant, Roster, WriterChange};
 use crate::core::id::SessionId;
 use crate::core::input::{INPUT_WINDOW, Refused};

@@ -1,4 +1,4 @@
-//! What the libvirt side counts, for whoever turns it into metrics. Counts only grow, unless
+//! What the libvirt side counts; `metrics` shows it. Counts only grow, unless
 //! they say that they are gauges.
 
 use std::sync::Arc;
@@ -7,29 +7,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Counts since the agent started. They are read one by one, so two of them may be a moment
 /// apart.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(super) struct Counters {
     /// Connections that were made to libvirtd for events and calls (both together are one).
-    pub connects: AtomicU64,
+    pub(super) connects: AtomicU64,
     /// Tries to connect that failed.
-    pub connects_failed: AtomicU64,
+    pub(super) connects_failed: AtomicU64,
     /// Connections for events and calls that were lost.
-    pub disconnects: AtomicU64,
+    pub(super) disconnects: AtomicU64,
     /// Calls that were started.
-    pub calls: AtomicU64,
+    pub(super) calls: AtomicU64,
     /// Calls that nobody waited for any longer when their time was up.
-    pub calls_timed_out: AtomicU64,
+    pub(super) calls_timed_out: AtomicU64,
     /// A gauge: calls that are with libvirt now, those included that timed out and hang.
-    pub calls_in_flight: AtomicU64,
+    pub(super) calls_in_flight: AtomicU64,
     /// Domain events that were received.
-    pub events: AtomicU64,
+    pub(super) events: AtomicU64,
     /// VMs that could not be read, each time that they could not.
-    pub reads_failed: AtomicU64,
-    /// Console streams that were opened.
-    pub attaches: AtomicU64,
-    /// Console streams that could not be opened.
-    pub attaches_failed: AtomicU64,
+    pub(super) reads_failed: AtomicU64,
     /// A gauge: console streams that are open, or not yet let go.
-    pub attached: AtomicU64,
+    pub(super) attached: AtomicU64,
 }
 
 impl Counters {

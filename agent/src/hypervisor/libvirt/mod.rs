@@ -33,6 +33,7 @@ mod gate;
 mod input;
 mod lane;
 mod line;
+mod metrics;
 mod reader;
 mod stream_endpoint;
 mod unit;
@@ -41,18 +42,20 @@ mod xml;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::Registry;
 use tokio::sync::{Semaphore, watch};
 
 pub use self::connector::LibvirtTask;
-pub use self::counters::Counters;
 
 use self::calls::Calls;
+use self::counters::Counters;
 use self::dirty::Dirty;
 use self::gate::Gate;
 use self::stream_endpoint::StreamEndpoint;
 use super::{Hypervisor, Inventory};
 use crate::core::id::ConsoleId;
 use crate::endpoint::Endpoint;
+use crate::metrics::MetricsError;
 
 /// Where libvirtd is looked for unless the configuration says otherwise.
 pub const DEFAULT_URI: &str = "qemu:///system";
@@ -122,9 +125,12 @@ impl LibvirtHypervisor {
         (Arc::new(Self { shared, inventory }), task)
     }
 
-    /// What is counted.
-    pub fn counters(&self) -> &Arc<Counters> {
-        &self.shared.counters
+    /// Has what is counted of libvirt shown in `registry`.
+    ///
+    /// # Errors
+    /// [`MetricsError`] if that was done before.
+    pub fn register_metrics(&self, registry: &Registry) -> Result<(), MetricsError> {
+        metrics::register(Arc::clone(&self.shared.counters), registry)
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 use super::Shared;
 use super::console_error::opening;
-use super::counters::{Counters, Held};
+use super::counters::Held;
 use super::ffi::event_loop;
 use super::ffi::{CloseReason, Connection, Domain, LibvirtError, Stream};
 use super::input::Input;
@@ -96,18 +96,8 @@ impl Line {
         sink: Arc<dyn OutputSink>,
         connecting: P,
     ) -> Result<(), EndpointError> {
-        let opened = self
-            .open_stream(connecting)
-            .and_then(|stream| self.let_flow(&stream, sink));
-        let counters = &self.shared.counters;
-        Counters::bump(match &opened {
-            Ok(()) => &counters.attaches,
-            Err(error) => {
-                tracing::debug!(console = %self.console, %error, "the console was not opened");
-                &counters.attaches_failed
-            }
-        });
-        opened
+        self.open_stream(connecting)
+            .and_then(|stream| self.let_flow(&stream, sink))
     }
 
     fn open_stream<P>(self: &Arc<Self>, connecting: P) -> Result<Arc<Stream>, EndpointError> {
