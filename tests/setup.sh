@@ -43,7 +43,7 @@ present() {
 	case $1 in
 	gcc) command -v cc >/dev/null 2>&1 ;;
 	pkg-config) command -v pkg-config >/dev/null 2>&1 ;;
-	prometheus) command -v promtool >/dev/null 2>&1 ;;
+	prometheus) command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1 ;;
 	python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
 	python3 | socat | cpio) command -v "$1" >/dev/null 2>&1 ;;
 	*) installed "$1" ;;
@@ -74,9 +74,9 @@ if [ -n "$missing" ]; then
 		apt-get install --yes --quiet --no-install-recommends $missing
 	case " $missing " in
 	*" prometheus "*)
-		# Only its promtool is wanted here. Debian starts the service where systemd runs.
+		# The tests start one of their own. Debian starts the service where systemd runs.
 		if [ -d /run/systemd/system ]; then
-			say "stopping the prometheus service that came with promtool"
+			say "stopping the prometheus service that came with the package"
 			as_root systemctl disable --now prometheus.service
 		fi
 		;;
