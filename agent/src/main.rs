@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
 use vmconsole_agent::app::App;
 use vmconsole_agent::config::Config;
 use vmconsole_agent::hypervisor::libvirt::{LibvirtConfig, LibvirtHypervisor};
@@ -87,6 +89,7 @@ fn check(path: &Path) -> Result<(), Failure> {
 fn run(path: &Path) -> Result<(), Failure> {
     let config = Config::load(path)?;
     let logging = telemetry::start(&config.log)?;
+    raise_descriptors();
     let workers = std::thread::available_parallelism()
         .map_or(1, usize::from)
         .min(MAX_WORKERS);
@@ -98,6 +101,16 @@ fn run(path: &Path) -> Result<(), Failure> {
     let metrics = Metrics::new()?;
     logging.register(metrics.registry())?;
     runtime.block_on(serve(&config, metrics))
+}
+
+/// Takes as many descriptors as it may have: each console and each connection has some.
+fn raise_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
+    match raised {
+        Ok(limit) => info!(limit, "descriptors"),
+        Err(error) => warn!(%error, "the limit of descriptors stays as it is"),
+    }
 }
 
 async fn serve(config: &Config, metrics: Metrics) -> Result<(), Failure> {
@@ -119,8 +132,15 @@ async fn serve(config: &Config, metrics: Metrics) -> Result<(), Failure> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    app.stop().await;
-    tasks.close();
-    tasks.drained(CLOSE_LIBVIRT).await;
+    let stop = async {
+        app.stop().await;
+        tasks.close();
+        tasks.drained(CLOSE_LIBVIRT).await;
+    };
+    tokio::select! {
+        () = stop => {}
+        _ = terminate.recv() => warn!("stopped at once, by a second signal"),
+        _ = interrupt.recv() => warn!("stopped at once, by a second signal"),
+    }
     Ok(())
 }

@@ -149,6 +149,7 @@ pub(crate) fn inventory(vms: impl IntoIterator<Item = Vm>) -> Arc<Inventory> {
         synced: true,
         trouble: String::new(),
         vms,
+        ..Inventory::default()
     })
 }
 

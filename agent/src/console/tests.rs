@@ -1,16 +1,18 @@
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::timeout;
 
 use super::scripted::{BOUND, Host, inventory, vm};
 use super::*;
-use crate::core::id::{PeerIdentity, SessionId};
+use crate::core::id::{PeerIdentity, SessionId, VmUuid};
 use crate::core::input::Refused;
 use crate::core::lease::Claim;
 use crate::core::output::{Gap, GapReason, Next, Start};
 use crate::core::reason::Reason;
 use crate::core::window::Room;
 use crate::endpoint::{EndpointEnd, EndpointError};
+use crate::hypervisor::Inventory;
 
 fn request(claim: Option<Claim>) -> JoinRequest {
     let participant = Participant {
@@ -148,6 +150,68 @@ async fn a_vm_that_is_off_is_refused_and_another_start_is_another_generation() {
     assert_ne!(started.generation, position.generation);
     assert_eq!(started.offset, 0);
     assert_eq!(super::tests::bytes(output(&mut viewer).await), b"SeaBIOS");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_was_restarted_behind_our_back_is_another_generation() {
+    let mut host = Host::start(Some(1), 1024);
+    let console = host.console().await;
+    let sink = host.script.attached().await;
+    let typist = request(Some(Claim::IfFree));
+    let mut writer = console.join(typist.clone()).expect("joins");
+    let away = |connected: bool, stale: &[VmUuid], instance| {
+        let mut away = Inventory::clone(&inventory([vm(instance)]));
+        (away.connected, away.trouble) = (connected, "libvirtd is gone".to_owned());
+        away.stale = stale.iter().copied().collect();
+        Arc::new(away)
+    };
+    host.inventory.send_replace(away(false, &[], Some(1)));
+    sink.ended(EndpointEnd::Lost("libvirtd is gone".to_owned()));
+    state(&mut writer, Availability::Lost).await;
+    let epoch = writer.writer().epoch;
+    console
+        .input(typist.participant.session, 0, epoch, b"reboot\n")
+        .expect("in the window");
+    // libvirt is back. What is known of the VM is from before.
+    host.inventory
+        .send_replace(away(true, &[vm(None).uuid], Some(1)));
+    let again = timeout(Duration::from_secs(30), host.script.attached.notified()).await;
+    assert!(again.is_err(), "attached to whatever runs now");
+    host.inventory.send_replace(away(true, &[], Some(2)));
+    host.script.attached().await.output(b"SeaBIOS");
+    let (mut refused, mut started) = (None, false);
+    while refused.is_none() || !started {
+        match next(&mut writer).await {
+            Item::InputRefused(one) => refused = Some(one),
+            Item::Output(Next::GenerationStarted(_)) => started = true,
+            _ => {}
+        }
+    }
+    let expected = Refused {
+        from: 0,
+        to: 7,
+        reason: Reason::NotRunning,
+    };
+    assert_eq!(refused, Some(expected));
+    assert!(host.script.written.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_console_behind_a_hypervisor_that_hangs_is_lost_until_it_is_back() {
+    let mut host = Host::start(Some(1), 1024);
+    let console = host.console().await;
+    host.script.attached().await;
+    let mut viewer = console.join(request(None)).expect("joins");
+    state(&mut viewer, Availability::Attached).await;
+    let mut hung = Inventory::clone(&inventory([vm(Some(1))]));
+    (hung.connected, hung.trouble) = (false, "libvirtd does not answer".to_owned());
+    host.inventory.send_replace(Arc::new(hung));
+    assert_eq!(
+        state(&mut viewer, Availability::Lost).await.detail,
+        "libvirtd does not answer"
+    );
+    host.inventory.send_replace(inventory([vm(Some(1))]));
+    state(&mut viewer, Availability::Attached).await;
 }
 
 #[tokio::test(start_paused = true)]

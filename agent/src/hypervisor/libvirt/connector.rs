@@ -140,6 +140,11 @@ impl LibvirtTask {
         let listed = self.shared.calls.call(None, "list the VMs", list).await?;
         let present: BTreeSet<VmUuid> = listed.iter().copied().collect();
         self.inventory.vms.retain(|vm, _| present.contains(vm));
+        self.inventory.stale.retain(|vm| present.contains(vm));
+        if !self.inventory.connected {
+            // What happened meanwhile, no event will tell.
+            self.inventory.stale = self.inventory.vms.keys().copied().collect();
+        }
         self.inventory.connected = true;
         self.inventory.trouble.clear();
         self.shared.dirty.extend(listed);
@@ -188,7 +193,8 @@ impl LibvirtTask {
         match read {
             Ok(Reading::Present(found)) => {
                 following.backoff.reset();
-                if self.inventory.vms.get(&vm) == Some(&found) {
+                let was_stale = self.inventory.stale.remove(&vm);
+                if self.inventory.vms.get(&vm) == Some(&found) && !was_stale {
                     return;
                 }
                 tracing::debug!(vm.uuid = %vm, state = ?found.state, "VM read");
@@ -196,6 +202,7 @@ impl LibvirtTask {
             }
             Ok(Reading::Gone) => {
                 following.backoff.reset();
+                self.inventory.stale.remove(&vm);
                 if self.inventory.vms.remove(&vm).is_none() {
                     return;
                 }

@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::ffi::MAX_DOMAINS;
 use crate::core::id::VmUuid;
 
-/// The most VMs that are kept by name; beyond that, the whole list is read again.
-pub(super) const MAX_DIRTY: usize = 4096;
+/// The most VMs that are kept by name; beyond that, the whole list is read again. Above what
+/// a list may hold: a list alone never asks for the next one.
+pub(super) const MAX_DIRTY: usize = 2 * MAX_DOMAINS;
 
 /// The VMs to read again, and a bell.
 #[derive(Debug, Default)]

@@ -36,7 +36,7 @@ mod registry;
 mod stream;
 
 pub(crate) use connection::{CloseReason, Connection};
-pub(crate) use domain::{Domain, RawState};
+pub(crate) use domain::{Domain, MAX_DOMAINS, RawState};
 pub(crate) use domain_event::DomainEvent;
 pub(crate) use error::{LibvirtError, code};
 pub(crate) use stream::{Readiness, Received, Stream};
