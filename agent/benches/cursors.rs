@@ -194,6 +194,7 @@ impl Hypervisor for Guest {
             synced: true,
             trouble: String::new(),
             vms: BTreeMap::from([(vm.uuid, Arc::new(vm))]),
+            ..Inventory::default()
         };
         let (sender, receiver) = watch::channel(Arc::new(inventory));
         *self.inventory.lock() = Some(sender);

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use super::metrics::ConsoleMetrics;
 use super::shared::{JoinError, JoinRequest, Seat, Shared};
-use super::state::{Status, Target, WriterChange};
+use super::state::{Status, Target};
 use super::viewer::Viewer;
 use crate::core::id::{ConsoleId, SessionId};
 use crate::core::input::{InputError, InputQueue};
@@ -144,16 +144,17 @@ impl Console {
         self.count_ring(before, shared.allocated());
         shared.seats.remove(&session);
         shared.roster_version += 1;
-        if shared.lease.release(session) {
-            shared.writer = WriterChange {
-                writer: None,
-                epoch: shared.lease.epoch(),
-                reason: Some(reason),
-                takeover_reason: String::new(),
-            };
-        }
+        shared.release(session, reason);
         drop(shared);
         self.announce_writer();
+    }
+
+    /// Takes the lease off a session that goes on, or ends. What it typed and was not written
+    /// is refused.
+    pub fn release(&self, session: SessionId, reason: Reason) {
+        if self.shared.lock().release(session, reason) {
+            self.announce_writer();
+        }
     }
 
     /// Takes a session's input towards the guest, or refuses it.
