@@ -1,9 +1,38 @@
-# One command for each thing that is done often.
+# What people run. Everything else is cargo's.
+.POSIX:
+.PHONY: help demo test lint proto docs bench
 
-.PHONY: bench
+help:
+	@echo "make demo   a guest, an agent, and a terminal on the guest's console"
+	@echo "make test   install what is missing and run every test"
+	@echo "make lint   format, clippy, licences, interface, documentation"
+	@echo "make bench  the byte path beside a plain TLS relay and socat"
 
-# Measures ring, cursors and console within a process, and then the agent beside a plain
-# TLS relay and socat in one run; prints a table with the goals. `make bench SCENARIOS="bulk round-trip"` runs some of it.
+# Builds as you; only what needs root is run as root.
+demo:
+	@tests/setup.sh demo
+	@echo "==> building (the first time takes some minutes)"
+	@cargo build --quiet --workspace
+	@tests/demo.sh
+
+test:
+	@tests/setup.sh test
+	@cargo build --workspace --all-targets
+	@tests/run.sh
+
+lint: proto docs
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets -- -D warnings
+	@tests/deny.sh
+
+proto:
+	@tests/proto.sh
+
+docs:
+	@RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --quiet
+
+# `make bench SCENARIOS="bulk round-trip"` runs some of it.
 bench:
+	@tests/setup.sh test
 	cargo bench -p vmconsole-agent --bench cursors
 	ulimit -n $$(ulimit -Hn) && cargo bench -p vmconsole-tests --bench path -- $(SCENARIOS)

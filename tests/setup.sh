@@ -5,8 +5,9 @@
 #
 #   usage: tests/setup.sh build|demo|test
 #     build   what compiling needs
-#     demo    build, and libvirt, QEMU and what the demo's guest is made from
-#     test    demo, the tools that the tests drive, and the user vmconsole-test
+#     demo    build, and libvirt, QEMU, what the guest is made from, and the user
+#             vmconsole-test, which the agent runs as
+#     test    demo, and the tools that the tests drive
 #
 # Run as root or with sudo at hand. Where all is there it changes nothing.
 set -eu
@@ -16,7 +17,7 @@ user=vmconsole-test
 build="gcc libc6-dev pkg-config libvirt-dev"
 demo="$build libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
 	apt dpkg busybox-static cpio xz-utils util-linux bsdutils passwd"
-test="$demo prometheus python3 python3-venv socat"
+test="$demo openssl prometheus python3 python3-venv socat"
 
 case ${1:-} in
 build) packages=$build ;;
@@ -42,7 +43,7 @@ present() {
 	case $1 in
 	gcc) command -v cc >/dev/null 2>&1 ;;
 	pkg-config) command -v pkg-config >/dev/null 2>&1 ;;
-	prometheus) command -v promtool >/dev/null 2>&1 ;;
+	prometheus) command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1 ;;
 	python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
 	python3 | socat | cpio) command -v "$1" >/dev/null 2>&1 ;;
 	*) installed "$1" ;;
@@ -73,16 +74,16 @@ if [ -n "$missing" ]; then
 		apt-get install --yes --quiet --no-install-recommends $missing
 	case " $missing " in
 	*" prometheus "*)
-		# Only its promtool is wanted here. Debian starts the service where systemd runs.
+		# The tests start one of their own. Debian starts the service where systemd runs.
 		if [ -d /run/systemd/system ]; then
-			say "stopping the prometheus service that came with promtool"
+			say "stopping the prometheus service that came with the package"
 			as_root systemctl disable --now prometheus.service
 		fi
 		;;
 	esac
 fi
 
-if [ "$1" = test ]; then
+if [ "$1" != build ]; then
 	if ! getent passwd "$user" >/dev/null; then
 		say "creating the system user $user"
 		as_root useradd --system --user-group --no-create-home --home-dir /nonexistent \

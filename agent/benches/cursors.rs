@@ -9,6 +9,7 @@
     clippy::panic,
     reason = "a bench ends by panicking"
 )]
+#![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -24,6 +25,7 @@ use vmconsole_agent::core::id::{Alias, ConsoleId, PeerIdentity, SessionId, VmUui
 use vmconsole_agent::core::output::{Next, OutputLog, Start};
 use vmconsole_agent::core::position::Generation;
 use vmconsole_agent::core::stamps::Stamp;
+use vmconsole_agent::core::window::Room;
 use vmconsole_agent::endpoint::{Attachment, Endpoint, EndpointError, EndpointKind, OutputSink};
 use vmconsole_agent::hypervisor::{
     ConsoleDevice, ConsoleKind, Hypervisor, Instance, Inventory, Vm, VmState,
@@ -80,7 +82,7 @@ fn ring_and_cursors(read: usize, viewers: usize) -> f64 {
     rate(read * viewers, || {
         output.append(&bytes, Stamp(1));
         for cursor in &mut cursors {
-            let Next::Output { bytes, .. } = output.next(cursor, MAX_FRAME) else {
+            let Next::Output { bytes, .. } = output.next(cursor, MAX_FRAME, 0) else {
                 panic!("there is output");
             };
             assert_eq!(bytes.len(), read);
@@ -105,7 +107,7 @@ fn console_and_viewers(runtime: &tokio::runtime::Runtime, read: usize, viewers: 
 /// Polls until there is nothing, and checks that all of the output came.
 fn take(viewer: &mut Viewer, expected: usize) {
     let mut taken = 0;
-    while let Some(item) = viewer.poll(u64::MAX) {
+    while let Some(item) = viewer.poll(Room::ALL) {
         if let Item::Output(Next::Output { bytes, .. }) = item {
             taken += bytes.len();
         }

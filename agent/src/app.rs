@@ -11,10 +11,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::IntGauge;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService as _;
 use tonic::service::Routes;
+use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::info;
 use vmconsole_proto::v1::console_service_server::ConsoleServiceServer;
@@ -54,7 +57,9 @@ pub enum StartError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// A gRPC address cannot be listened on.
-    #[error("cannot listen on {address} for gRPC; check grpc.listen, and what else listens there (ovirt-vmconsole's sshd uses 2223 too)")]
+    #[error(
+        "cannot listen on {address} for gRPC; check grpc.listen, and what else listens there (ovirt-vmconsole's sshd uses 2223 too)"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -103,12 +108,28 @@ impl App {
         let registry = registry(config, &metrics, hypervisor, &keeping)?;
         let (health, routes) = routes(config, &metrics, &registry, &serving)?;
         let server = server(config, &metrics, routes, tls, &serving)?;
-        let readiness = follow_readiness(&registry, &inventory, &metrics, &keeping, draining.clone())?;
+        let (ready, readiness) = watch::channel(Readiness::NotReady("starting".to_owned()));
+        let follow = Follow {
+            directory: registry.directory(),
+            inventory,
+            draining: draining.clone(),
+            ready,
+            connected: gauge(
+                metrics.registry(),
+                "vmconsole_libvirt_connected",
+                "Whether libvirt is connected (1) or not (0)",
+            )?,
+            vms: gauge(metrics.registry(), "vmconsole_vms", "VMs that are known")?,
+        };
         let http = HttpServer::bind(config.http.listen, metrics, readiness).await?;
         let http_address = http.local_addr();
 
+        health
+            .set_serving::<ConsoleServiceServer<ConsoleApi>>()
+            .await;
         keeping.spawn("registry", registry.run(keeping.token()));
         keeping.spawn("http", http.run(keeping.token()));
+        keeping.spawn("readiness", follow.run(keeping.token()));
         let mut addresses = Vec::new();
         for (address, listener) in listeners {
             info!(%address, "serving gRPC");
@@ -117,7 +138,14 @@ impl App {
         }
         info!(address = %http_address, "serving metrics and health");
         let drain = config.grpc.drain;
-        Ok(Self { grpc: addresses, http: http_address, drain, health, serving, keeping })
+        Ok(Self {
+            grpc: addresses,
+            http: http_address,
+            drain,
+            health,
+            serving,
+            keeping,
+        })
     }
 
     /// Where gRPC is served.
@@ -134,13 +162,25 @@ impl App {
     /// everything had ended by its deadline.
     pub async fn stop(self) -> bool {
         info!("stopping: sessions are told to resume elsewhere");
-        self.health.set_not_serving::<ConsoleServiceServer<ConsoleApi>>().await;
+        stop_serving(self.health).await;
         self.serving.close();
         let served = self.serving.drained(self.drain).await;
         self.keeping.close();
         let kept = self.keeping.drained(LET_GO).await;
         info!(in_time = served && kept, "stopped");
         served && kept
+    }
+}
+
+/// Says that nothing is served any more, and ends the streams that watch for that: they
+/// would hold their connections open.
+async fn stop_serving(mut health: HealthReporter) {
+    const SERVICE: &str = ConsoleServiceServer::<ConsoleApi>::NAME;
+    for service in ["", SERVICE] {
+        health
+            .set_service_status(service, ServingStatus::NotServing)
+            .await;
+        health.clear_service_status(service).await;
     }
 }
 
@@ -228,36 +268,35 @@ fn server(
     )))
 }
 
-/// Keeps `/readyz` and the gauge of the hypervisor's connection true.
-fn follow_readiness(
-    registry: &Registry,
-    inventory: &watch::Receiver<Arc<Inventory>>,
-    metrics: &Metrics,
-    tasks: &Tasks,
+/// Keeps `/readyz` and the gauges of the hypervisor true.
+struct Follow {
+    directory: watch::Receiver<Arc<Directory>>,
+    inventory: watch::Receiver<Arc<Inventory>>,
     draining: CancellationToken,
-) -> Result<watch::Receiver<Readiness>, StartError> {
-    let connected = gauge(
-        metrics.registry(),
-        "vmconsole_libvirt_connected",
-        "Whether libvirt is connected (1) or not (0)",
-    )?;
-    let vms = gauge(metrics.registry(), "vmconsole_vms", "VMs that are known")?;
-    let (mut directory, mut inventory) = (registry.directory(), inventory.clone());
-    let (sender, readiness) = watch::channel(Readiness::NotReady("starting".to_owned()));
-    tasks.spawn("readiness", async move {
+    ready: watch::Sender<Readiness>,
+    connected: IntGauge,
+    vms: IntGauge,
+}
+
+impl Follow {
+    async fn run(mut self, token: CancellationToken) {
         loop {
-            let (listed, known) = (directory.borrow_and_update().clone(), inventory.borrow_and_update().clone());
-            connected.set(i64::from(known.connected));
-            vms.set(i64::try_from(known.vms.len()).unwrap_or(i64::MAX));
-            sender.send_replace(judge(&listed, &known, draining.is_cancelled()));
+            let listed = self.directory.borrow_and_update().clone();
+            let known = self.inventory.borrow_and_update().clone();
+            let draining = self.draining.is_cancelled();
+            self.connected.set(i64::from(known.connected));
+            self.vms
+                .set(i64::try_from(known.vms.len()).unwrap_or(i64::MAX));
+            self.ready.send_replace(judge(&listed, &known, draining));
             tokio::select! {
-                changed = directory.changed() => if changed.is_err() { return },
-                changed = inventory.changed() => if changed.is_err() { return },
-                () = draining.cancelled(), if !draining.is_cancelled() => {}
+                biased; // to stop comes before everything
+                () = token.cancelled() => return,
+                () = self.draining.cancelled(), if !draining => {}
+                changed = self.directory.changed() => if changed.is_err() { return },
+                changed = self.inventory.changed() => if changed.is_err() { return },
             }
         }
-    });
-    Ok(readiness)
+    }
 }
 
 fn judge(directory: &Directory, inventory: &Inventory, draining: bool) -> Readiness {
@@ -265,8 +304,8 @@ fn judge(directory: &Directory, inventory: &Inventory, draining: bool) -> Readin
         Readiness::NotReady("the agent is stopping".to_owned())
     } else if !inventory.connected {
         Readiness::NotReady(format!("libvirt is not connected: {}", inventory.trouble))
-    } else if !directory.synced {
-        Readiness::NotReady("the VMs were not read yet".to_owned())
+    } else if !directory.synced || !inventory.stale.is_empty() {
+        Readiness::NotReady("the VMs are being read".to_owned())
     } else {
         Readiness::Ready
     }

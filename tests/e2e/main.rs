@@ -1,5 +1,28 @@
 //! The end-to-end tests: real libvirtd, real guests, the real agent. One module
 //! per behaviour. They need root and what `tests/setup.sh test` installs.
 #![allow(missing_docs, reason = "a test is documented by its name")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test ends by panicking, and prints the figures that it saw"
+)]
 
+mod command_line;
+mod dead_proxy;
+mod drain;
+mod first_client;
 mod guest_boots;
+mod host;
+mod hypervisor_faults;
+mod peers;
+mod prometheus;
+mod python_client;
+mod readme;
+mod refusals;
+mod shell;
+mod site;
+mod terminal;
+mod vmconsolectl;
+mod writer;

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
+use nix::sys::termios::{LocalFlags, tcgetattr};
 
 use crate::guest::Guest;
 use crate::libvirtd::Libvirtd;
 use crate::process::{Process, tied};
-use crate::setup;
+use crate::{setup, wait};
 
 /// How long virsh may take to connect.
 const CONNECT_BOUND: Duration = Duration::from_secs(60);
@@ -37,10 +38,11 @@ pub struct VirshConsole {
 }
 
 impl VirshConsole {
-    /// Attaches to the console of this alias and waits until virsh says so.
+    /// Attaches to the console of this alias and waits until virsh takes input.
     ///
     /// # Panics
-    /// When virsh cannot attach, with what it said.
+    /// When virsh cannot connect, with what it said. That the console itself is
+    /// refused, virsh says only afterwards: the next wait then panics.
     pub fn open(libvirtd: &Libvirtd, guest: &Guest, alias: &str) -> Self {
         let pty = openpty(None, None).expect("a PTY can be had");
         let slave = || pty.slave.try_clone().expect("a descriptor can be cloned");
@@ -67,6 +69,11 @@ impl VirshConsole {
         };
         console.wait_for("Escape character is", CONNECT_BOUND);
         console.wait_for("\n", CONNECT_BOUND);
+        // virsh says so first, and throws away what was typed when it then takes
+        // its terminal over.
+        wait::until("virsh to take its terminal over", CONNECT_BOUND, || {
+            console.is_raw()
+        });
         console
     }
 
@@ -170,6 +177,12 @@ impl VirshConsole {
     /// All that was seen since it was opened.
     pub fn transcript(&self) -> String {
         String::from_utf8_lossy(&self.seen).into_owned()
+    }
+
+    /// Whether virsh has turned line editing off; the PTY's two sides share that.
+    fn is_raw(&self) -> bool {
+        let settings = tcgetattr(&self.terminal).expect("a PTY has terminal settings");
+        !settings.local_flags.contains(LocalFlags::ICANON)
     }
 
     /// Reads what has come; false when nothing did for `bound`.

@@ -6,9 +6,10 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::libvirtd::{IMAGES, Libvirtd, Virsh};
+use crate::libvirtd::{IMAGES, Libvirtd};
 use crate::namespace::NamespaceId;
 use crate::probe::{self, Accelerator};
+use crate::virsh::Virsh;
 use crate::{image, wait};
 
 /// The guest's memory; the kernel and its initramfs need about half of it.

@@ -11,6 +11,7 @@
     reason = "a test harness ends a test by panicking, and explains itself on standard error"
 )]
 
+pub mod agent;
 pub mod client;
 pub mod console;
 pub mod guest;
@@ -24,4 +25,5 @@ pub mod scrape;
 pub mod setup;
 pub mod standin;
 pub mod user;
+pub mod virsh;
 pub mod wait;

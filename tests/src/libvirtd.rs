@@ -5,7 +5,6 @@
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
@@ -14,15 +13,13 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::namespace::{Namespace, NamespaceId, child_of};
+use crate::probe::{self, Accelerator};
 use crate::process::Process;
+use crate::virsh::{Virsh, VirshError};
 use crate::{image, setup, user, wait};
 
 /// How long libvirtd may take to answer; well under a second on an idle machine.
 const START_BOUND: Duration = Duration::from_secs(60);
-
-/// How long one virsh command may take. The first definition asks QEMU what it
-/// can do, which takes some 10 s where nothing is cached.
-const VIRSH_BOUND_SECS: u32 = 120;
 
 /// Where the guest's kernel and initramfs are seen in the namespace: by its user
 /// too, wherever the checkout lies.
@@ -38,6 +35,15 @@ namespaces = []
 cgroup_controllers = []
 "#;
 
+/// A KVM that root alone can open, or that runs no guest, makes libvirt throw
+/// away what it learnt and ask QEMU anew, a second each time, several times a
+/// definition. So where KVM is of no use it is not there.
+const HIDE_KVM: &str = "[ ! -e /dev/kvm ] || {
+    touch /run/no-kvm
+    chmod 0 /run/no-kvm
+    mount --bind /run/no-kvm /dev/kvm
+}";
+
 /// A libvirtd and all that runs under it.
 #[derive(Debug)]
 pub struct Libvirtd {
@@ -52,27 +58,6 @@ struct Daemon {
     entered: Process,
     libvirtd: Pid,
 }
-
-/// A virsh that speaks to one libvirtd.
-#[derive(Debug, Clone)]
-pub struct Virsh {
-    uri: String,
-}
-
-/// A virsh command that failed.
-#[derive(Debug)]
-pub struct VirshError {
-    command: String,
-    said: String,
-}
-
-impl std::fmt::Display for VirshError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "virsh {} failed: {}", self.command, self.said)
-    }
-}
-
-impl std::error::Error for VirshError {}
 
 impl Libvirtd {
     /// Starts a libvirtd and waits until it answers.
@@ -163,7 +148,7 @@ impl Libvirtd {
 
     /// A virsh that can be kept apart from this value.
     pub fn virsh_handle(&self) -> Virsh {
-        Virsh { uri: self.uri() }
+        Virsh::new(self.uri())
     }
 
     /// The namespace that its processes live in.
@@ -206,39 +191,6 @@ impl Drop for Libvirtd {
     }
 }
 
-impl Virsh {
-    /// Runs virsh and returns its standard output.
-    ///
-    /// # Errors
-    /// When virsh fails or takes longer than two minutes, with what it said.
-    pub fn run(&self, args: &[&str]) -> Result<String, VirshError> {
-        let output = Command::new("timeout")
-            .arg("--kill-after=2")
-            .arg(VIRSH_BOUND_SECS.to_string())
-            .arg(setup::program("virsh"))
-            .args(["--quiet", "--connect", &self.uri])
-            .args(args)
-            .output()
-            .expect("virsh can be started");
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
-        let said = match output.status.code() {
-            Some(124) => format!("no answer within {VIRSH_BOUND_SECS} s"),
-            _ => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        };
-        Err(VirshError {
-            command: args.join(" "),
-            said,
-        })
-    }
-
-    /// The URI it connects to.
-    pub fn uri(&self) -> &str {
-        &self.uri
-    }
-}
-
 fn libvirtd_conf(dir: &Path) -> String {
     format!(
         "unix_sock_dir = \"{}\"\n\
@@ -257,20 +209,12 @@ fn libvirtd_conf(dir: &Path) -> String {
 fn furnish(namespace: &Namespace) {
     std::fs::write(namespace.outside("/etc/libvirt/qemu.conf"), QEMU_CONF)
         .expect("QEMU's configuration can be written");
-    let script = format!(
-        "mkdir {IMAGES} && mount --bind \"$1\" {IMAGES} && mount -o remount,bind,ro {IMAGES}"
-    );
-    let output = namespace
-        .enter("sh")
-        .args(["-c", &script, "sh"])
-        .arg(image::directory())
-        .output()
-        .expect("the namespace can be entered");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "the guest's images cannot be mounted: {said}"
-    );
+    let mount =
+        format!("mkdir {IMAGES}; mount --bind \"$1\" {IMAGES}; mount -o remount,bind,ro {IMAGES}");
+    within(namespace, &mount, &[image::directory()]);
+    if probe::accelerator() == Accelerator::Tcg {
+        within(namespace, HIDE_KVM, &[]);
+    }
 
     let cache = namespace.outside(CAPABILITIES);
     std::fs::create_dir_all(&cache).expect("libvirt's cache can be created");
@@ -278,6 +222,18 @@ fn furnish(namespace: &Namespace) {
     for (name, learnt) in xml_files(&kept_capabilities()) {
         std::fs::write(cache.join(name), learnt).expect("libvirt's cache can be filled");
     }
+}
+
+/// Runs a shell script within, as root; its arguments are `$1` and so on.
+fn within(namespace: &Namespace, script: &str, args: &[&Path]) {
+    let output = namespace
+        .enter("sh")
+        .args(["-euc", script, "sh"])
+        .args(args)
+        .output();
+    let output = output.expect("the namespace can be entered");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {said}");
 }
 
 fn kept_capabilities() -> PathBuf {

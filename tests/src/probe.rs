@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::process::{self, Process};
+use crate::process::{Captured, Process};
 use crate::{image, user, wait};
 
 /// The user that libvirt runs QEMU as on Debian: what KVM refuses it does not count.
@@ -96,7 +96,7 @@ fn kvm_boots(kernel: &Path) -> bool {
         .expect("a temporary directory");
     let staged = dir.path().join("vmlinuz");
     std::fs::copy(kernel, &staged).expect("the kernel can be copied");
-    let (serial, stdout) = process::output_file();
+    let (serial, stdout) = Captured::new();
     let mut qemu = user::command_as_user(QEMU_USER, QEMU);
     qemu.args([
         "-accel",
@@ -122,8 +122,7 @@ fn kvm_boots(kernel: &Path) -> bool {
     wait::try_value(FIRST_LINE_BOUND, || {
         // Whether it has ended is asked first, so that its last words are read.
         let ended = qemu.try_wait().is_some();
-        let said = std::fs::read(serial.path()).expect("the serial output is readable");
-        let booted = String::from_utf8_lossy(&said).contains(FIRST_LINE);
+        let booted = serial.text().contains(FIRST_LINE);
         (booted || ended).then_some(booted)
     })
     .unwrap_or(false)

@@ -3,6 +3,7 @@
 //! standard error nobody could read afterwards.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -11,7 +12,6 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tempfile::NamedTempFile;
 
 use crate::{setup, wait};
 
@@ -32,7 +32,10 @@ pub(crate) const LOADER_PATH: &str = "LD_LIBRARY_PATH";
 pub fn tied(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(setup::program("setpriv"));
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).env_remove(LOADER_PATH);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .env_remove(LOADER_PATH);
     command
 }
 
@@ -41,7 +44,7 @@ pub fn tied(program: impl AsRef<std::ffi::OsStr>) -> Command {
 pub struct Process {
     name: String,
     child: Child,
-    stderr: NamedTempFile,
+    stderr: Captured,
 }
 
 impl Process {
@@ -51,8 +54,8 @@ impl Process {
     /// When it cannot be started.
     pub fn spawn(name: impl Into<String>, mut command: Command) -> Self {
         let name = name.into();
-        let stderr = NamedTempFile::with_prefix("vmconsole-stderr-").expect("a temporary file");
-        command.stderr(stderr.reopen().expect("the temporary file opens again"));
+        let (stderr, to_it) = Captured::new();
+        command.stderr(to_it);
         let child = spawn_from_lasting_thread(command)
             .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         Self {
@@ -79,8 +82,7 @@ impl Process {
 
     /// What it has written to standard error so far.
     pub fn stderr(&self) -> String {
-        let bytes = std::fs::read(self.stderr.path()).expect("its standard error is readable");
-        String::from_utf8_lossy(&bytes).into_owned()
+        self.stderr.text()
     }
 
     /// Its exit status, or `None` while it runs.
@@ -177,11 +179,35 @@ fn spawn_from_lasting_thread(command: Command) -> std::io::Result<Child> {
     answer.recv().expect("the spawner answers")
 }
 
-/// A file that a child's standard output can go to, and that is read back later.
-pub fn output_file() -> (NamedTempFile, File) {
-    let file = NamedTempFile::with_prefix("vmconsole-stdout-").expect("a temporary file");
-    let handle = file.reopen().expect("the temporary file opens again");
-    (file, handle)
+/// What a child writes to one of its outputs, in a file without a name: it is
+/// gone with the last process that holds it.
+#[derive(Debug)]
+pub struct Captured(File);
+
+impl Captured {
+    /// An empty one, and what to give the command as its output.
+    ///
+    /// # Panics
+    /// When there is no room for temporary files.
+    pub fn new() -> (Self, Stdio) {
+        let file = tempfile::tempfile().expect("a temporary file");
+        let to_it = file.try_clone().expect("a descriptor can be cloned");
+        (Self(file), to_it.into())
+    }
+
+    /// What was written so far; what is not UTF-8 is replaced.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    pub fn text(&self) -> String {
+        let length = self.0.metadata().expect("an open file has metadata").len();
+        let mut bytes = vec![0; usize::try_from(length).expect("it fits into memory")];
+        // By position: the child writes at the offset that both descriptors share.
+        self.0
+            .read_exact_at(&mut bytes, 0)
+            .expect("what was written can be read");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use futures_util::Stream;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::info;
 use vmconsole_proto::v1;
 use vmconsole_proto::v1::console_service_server::ConsoleService;
 
@@ -144,10 +145,12 @@ impl ConsoleService for ConsoleApi {
                 "the call came by no known way",
             ));
         };
+        let name = proxy.clone();
         self.open(proxy, request.into_inner())
             .await
             .map(Response::new)
             .map_err(|(reason, refusal)| {
+                info!(%reason, peer.name = %name, message = refusal.message(), "refused");
                 self.sessions.count_refusal(reason);
                 refusal
             })

@@ -15,16 +15,19 @@
 //!
 //! Nothing here knows of gRPC, and nothing here waits for a viewer.
 
+mod feed;
 mod live;
 mod metrics;
 mod pump;
 mod registry;
+mod shared;
 mod state;
 mod viewer;
 
-pub use live::{Console, JoinError, JoinRequest};
+pub use live::Console;
 pub use metrics::ConsoleMetrics;
 pub use registry::{Directory, Registry, RegistryConfig, default_alias};
+pub use shared::{JoinError, JoinRequest};
 pub use state::{
     Availability, ConsoleState, Participant, Roster, Status, Target, WriterChange, stamp_to_time,
 };
@@ -36,5 +39,7 @@ pub const MAX_FRAME: usize = 64 * 1024;
 /// The most participants that a roster names; it tells how many there are beside them.
 pub const MAX_ROSTER: usize = 64;
 
+#[cfg(test)]
+pub(crate) mod scripted;
 #[cfg(test)]
 mod tests;

@@ -264,8 +264,15 @@ async fn instance_changed(
     }
     let target = target.borrow_and_update().clone();
     console.set_target(&target);
-    // A hypervisor that is out of reach ends its attachments itself.
-    target.connected && target.instance != Some(instance)
+    if target.connected {
+        console.set_availability(Availability::Attached, "", None);
+        target.instance != Some(instance)
+    } else {
+        // A hypervisor that hangs says nothing on its streams: nobody knows if this one is
+        // alive. One that is gone ends its attachments itself.
+        console.set_availability(Availability::Lost, &target.trouble, None);
+        false
+    }
 }
 
 /// Puts back what was being written, unless it was settled.

@@ -197,9 +197,15 @@ impl Registry {
 }
 
 fn target(inventory: &Inventory, vm: &Vm, device: &ConsoleDevice) -> Target {
+    let stale = inventory.stale.contains(&vm.uuid);
+    let trouble = if inventory.connected && stale {
+        "libvirt is back, and the VM is being read again"
+    } else {
+        &inventory.trouble
+    };
     Target {
-        connected: inventory.connected,
-        trouble: inventory.trouble.clone(),
+        connected: inventory.connected && !stale,
+        trouble: trouble.to_owned(),
         vm_name: vm.name.clone(),
         vm_state: vm.state,
         instance: vm.instance,

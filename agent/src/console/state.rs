@@ -75,7 +75,8 @@ pub struct ConsoleState {
 /// What the hypervisor says of a console: where its pump ought to get it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Whether the hypervisor is connected; the rest is as last known if not.
+    /// Whether the hypervisor is connected and the VM was read since; else the rest is as
+    /// last known.
     pub connected: bool,
     /// Why it is not. Empty while it is.
     pub trouble: String,

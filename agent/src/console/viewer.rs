@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use super::MAX_FRAME;
-use super::live::{Console, Shared};
+use super::live::Console;
+use super::shared::Shared;
 use super::state::{ConsoleState, Participant, Roster, WriterChange};
 use crate::core::id::SessionId;
 use crate::core::input::{INPUT_WINDOW, Refused};
 use crate::core::output::{Cursor, Next};
 use crate::core::position::Position;
 use crate::core::reason::Reason;
+use crate::core::window::Room;
 
 /// How long the answer to input waits for output to go with it: an echo is there in less,
 /// and each message of its own costs a client and the agent more than the echo itself.
@@ -54,7 +56,6 @@ pub struct Viewer {
     writer_told: WriterChange,
     roster_told: u64,
     state_told: Option<u64>,
-    hushed: bool,
 }
 
 impl Viewer {
@@ -79,7 +80,6 @@ impl Viewer {
             writer_told: shared.writer.clone(),
             roster_told: shared.roster_version,
             state_told: None,
-            hushed: false,
         }
     }
 
@@ -118,14 +118,9 @@ impl Viewer {
         })
     }
 
-    /// While hushed, writer, roster and state are not told; what changes is joined.
-    pub const fn hush(&mut self, hushed: bool) {
-        self.hushed = hushed;
-    }
-
-    /// What is new, if anything is: first answers to input, then news, then at most
-    /// `room` bytes of output.
-    pub fn poll(&mut self, room: u64) -> Option<Item> {
+    /// What is new, if anything is, as far as there is `room` for it: first answers to
+    /// input, then news, then output. What there is no room for waits, joined.
+    pub fn poll(&mut self, room: Room) -> Option<Item> {
         if let Some(refused) = self.refused.next() {
             return Some(Item::InputRefused(refused));
         }
@@ -136,8 +131,8 @@ impl Viewer {
             let before = shared.allocated();
             let item = self
                 .answer(shared)
-                .or_else(|| self.news(shared))
-                .or_else(|| self.output(shared, room));
+                .or_else(|| self.news(shared, room))
+                .or_else(|| self.output(shared, room.output));
             console.count_ring(before, shared.allocated());
             item
         });
@@ -193,19 +188,16 @@ impl Viewer {
         Some(Item::InputDone(done))
     }
 
-    fn news(&mut self, shared: &Shared) -> Option<Item> {
-        if self.hushed {
-            return None;
-        }
-        if self.writer_told.epoch != shared.writer.epoch {
+    fn news(&mut self, shared: &Shared, room: Room) -> Option<Item> {
+        if room.state && self.writer_told.epoch != shared.writer.epoch {
             self.writer_told = shared.writer.clone();
             return Some(Item::Writer(shared.writer.clone()));
         }
-        if self.roster_told != shared.roster_version {
+        if room.roster && self.roster_told != shared.roster_version {
             self.roster_told = shared.roster_version;
             return Some(Item::Roster(shared.roster()));
         }
-        if self.state_told != Some(shared.state_version) {
+        if room.state && self.state_told != Some(shared.state_version) {
             self.state_told = Some(shared.state_version);
             return Some(Item::State(shared.state.clone()));
         }
@@ -222,7 +214,7 @@ impl Viewer {
             return ended;
         }
         let max = usize::try_from(room).unwrap_or(usize::MAX).min(MAX_FRAME);
-        let next = output.next(cursor, max);
+        let next = output.next(cursor, max, shared.gather.hidden());
         self.position = cursor.position();
         if next != Next::Idle
             && let Some(until) = &mut self.answer_held

@@ -53,6 +53,11 @@ impl Gather {
         }
     }
 
+    /// How many of the newest bytes are not to be shown yet.
+    pub const fn hidden(&self) -> usize {
+        self.pending
+    }
+
     /// Input was written to the guest: its answer is not made to wait.
     pub fn input_written(&mut self) {
         self.answer_due = true;

@@ -197,8 +197,9 @@ impl OutputLog {
         self.leave(cursor.position.generation);
     }
 
-    /// What comes next for this viewer, at most `max` bytes of it; the cursor moves on.
-    pub fn next(&mut self, cursor: &mut Cursor, max: usize) -> Next {
+    /// What comes next for this viewer, at most `max` bytes of it and without the `hidden`
+    /// newest of the current generation; the cursor moves on.
+    pub fn next(&mut self, cursor: &mut Cursor, max: usize, hidden: usize) -> Next {
         let in_previous = match &self.previous {
             Some(kept) => kept.generation == cursor.position.generation,
             None => false,
@@ -210,7 +211,7 @@ impl OutputLog {
         };
         match kept {
             Some(kept) if kept.generation == cursor.position.generation => {
-                match kept.next(cursor, max) {
+                match kept.next(cursor, max, hidden) {
                     Next::Idle if in_previous => self.follow(cursor),
                     next => next,
                 }
@@ -319,7 +320,7 @@ impl Kept {
         }
     }
 
-    fn next(&mut self, cursor: &mut Cursor, max: usize) -> Next {
+    fn next(&mut self, cursor: &mut Cursor, max: usize, hidden: usize) -> Next {
         let at = cursor.position;
         let oldest = self.ring.oldest();
         let passed = cursor.interruption < self.forgotten_interruptions;
@@ -356,7 +357,13 @@ impl Kept {
             Some(ahead) => usize::try_from(ahead.offset - at.offset).unwrap_or(usize::MAX),
             None => usize::MAX,
         };
-        self.read(cursor, max.min(until))
+        let shown = self
+            .ring
+            .end()
+            .saturating_sub(hidden as u64)
+            .saturating_sub(at.offset);
+        let shown = usize::try_from(shown).unwrap_or(usize::MAX);
+        self.read(cursor, max.min(until).min(shown))
     }
 
     fn read(&self, cursor: &mut Cursor, max: usize) -> Next {

@@ -11,10 +11,13 @@ use super::position::Position;
 /// messages weigh more on a connection than their bytes tell.
 pub const MAX_UNACKNOWLEDGED: usize = 1024;
 
-/// The most messages of state that follow the newest acknowledgement where there is a
-/// window. Rosters of a busy console weigh more than output: a hundred viewers that had
-/// stopped reading used up their connection with them.
-pub const MAX_STATE_AHEAD: usize = 8;
+/// About how many bytes of state may follow the newest acknowledgement where there is a
+/// window. A client that reads and has little to acknowledge is told hundreds of changes.
+pub const STATE_AHEAD: u64 = 64 * 1024;
+
+/// The part of [`STATE_AHEAD`] that rosters may fill. A hundred viewers that had stopped
+/// reading used up their connection with each other's rosters.
+pub const ROSTERS_AHEAD: u64 = 16 * 1024;
 
 /// The smallest window that a client may set, in bytes.
 pub const MIN_WINDOW: u64 = 4096;
@@ -46,6 +49,26 @@ impl Frame {
     }
 }
 
+/// What may be sent to a client now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes of output.
+    pub output: u64,
+    /// Whether a roster.
+    pub roster: bool,
+    /// Whether other state.
+    pub state: bool,
+}
+
+impl Room {
+    /// Whatever there is.
+    pub const ALL: Self = Self {
+        output: u64::MAX,
+        roster: true,
+        state: true,
+    };
+}
+
 /// One session's output window.
 #[derive(Debug)]
 pub struct OutputWindow {
@@ -57,8 +80,8 @@ pub struct OutputWindow {
     /// What was sent and not acknowledged, oldest first.
     frames: VecDeque<Frame>,
     outstanding: u64,
-    /// Messages of state that were sent since the last acknowledgement.
-    state_ahead: usize,
+    /// Bytes of state that were sent since the last acknowledgement.
+    state_ahead: u64,
 }
 
 impl OutputWindow {
@@ -75,8 +98,7 @@ impl OutputWindow {
         }
     }
 
-    /// How many bytes of output may be sent now.
-    pub fn room(&self) -> u64 {
+    fn output_room(&self) -> u64 {
         match self.size {
             None => u64::MAX,
             Some(_) if self.frames.len() >= MAX_UNACKNOWLEDGED => 0,
@@ -84,14 +106,19 @@ impl OutputWindow {
         }
     }
 
-    /// Whether a message of state may be sent now.
-    pub const fn state_room(&self) -> bool {
-        self.size.is_none() || self.state_ahead < MAX_STATE_AHEAD
+    /// What may be sent now.
+    pub fn room(&self) -> Room {
+        let within = |limit| self.size.is_none() || self.state_ahead < limit;
+        Room {
+            output: self.output_room(),
+            roster: within(ROSTERS_AHEAD),
+            state: within(STATE_AHEAD),
+        }
     }
 
-    /// A message of state was sent.
-    pub const fn state_sent(&mut self) {
-        self.state_ahead += 1;
+    /// About so many bytes of state were sent.
+    pub const fn state_sent(&mut self, bytes: u64) {
+        self.state_ahead += bytes;
     }
 
     /// Output was sent.
@@ -176,9 +203,9 @@ mod tests {
         let mut window = OutputWindow::new(Some(10), at(0));
         window.sent(at(0), 6);
         window.sent(at(6), 4);
-        assert_eq!(window.room(), 0);
+        assert_eq!(window.room().output, 0);
         assert_eq!(window.acknowledge(at(8)), Ok(()));
-        assert_eq!(window.room(), 8);
+        assert_eq!(window.room().output, 8);
         assert_eq!(
             window.acknowledge(at(7)),
             Err(OutOfPlace),
@@ -190,19 +217,19 @@ mod tests {
             "above what was sent"
         );
         assert_eq!(window.acknowledge(at(10)), Ok(()));
-        assert_eq!(window.room(), 10);
+        assert_eq!(window.room().output, 10);
     }
 
     #[test]
     fn many_small_messages_close_the_window_too() {
         let mut window = OutputWindow::new(Some(1 << 20), at(0));
         for offset in 0..MAX_UNACKNOWLEDGED as u64 {
-            assert!(window.room() > 0);
+            assert!(window.room().output > 0);
             window.sent(at(offset), 1);
         }
-        assert_eq!(window.room(), 0);
+        assert_eq!(window.room().output, 0);
         assert_eq!(window.acknowledge(at(1)), Ok(()));
-        assert!(window.room() > 0);
+        assert!(window.room().output > 0);
     }
 
     #[test]
@@ -210,29 +237,49 @@ mod tests {
         let mut window = OutputWindow::new(Some(10), at(0));
         window.sent(at(0), 5);
         window.moved(at(500));
-        assert_eq!(window.room(), 5);
+        assert_eq!(window.room().output, 5);
         window.sent(at(500), 5);
         assert_eq!(window.acknowledge(at(500)), Ok(()));
-        assert_eq!(window.room(), 5);
+        assert_eq!(window.room().output, 5);
     }
 
     #[test]
     fn state_is_held_back_until_an_acknowledgement_be_it_of_the_same_position() {
         let mut window = OutputWindow::new(Some(10), at(0));
-        for _ in 0..MAX_STATE_AHEAD {
-            assert!(window.state_room());
-            window.state_sent();
-        }
-        assert!(!window.state_room());
-        assert_eq!(window.room(), 10, "output does not wait for state");
+        assert_eq!(
+            window.room(),
+            Room {
+                output: 10,
+                roster: true,
+                state: true
+            }
+        );
+        window.state_sent(ROSTERS_AHEAD);
+        assert_eq!(
+            window.room(),
+            Room {
+                output: 10,
+                roster: false,
+                state: true
+            }
+        );
+        window.state_sent(STATE_AHEAD);
+        assert_eq!(
+            window.room(),
+            Room {
+                output: 10,
+                roster: false,
+                state: false
+            }
+        );
         assert_eq!(window.acknowledge(at(1)), Err(OutOfPlace));
-        assert!(!window.state_room());
+        assert!(!window.room().state);
         assert_eq!(window.acknowledge(at(0)), Ok(()));
-        assert!(window.state_room());
+        assert!(window.room().state && window.room().roster);
 
         let mut none = OutputWindow::new(None, at(0));
-        (0..=MAX_STATE_AHEAD).for_each(|_| none.state_sent());
-        assert!(none.state_room(), "no window: HTTP/2 is the limit");
+        none.state_sent(STATE_AHEAD);
+        assert_eq!(none.room(), Room::ALL, "no window: HTTP/2 is the limit");
     }
 
     proptest! {
@@ -245,7 +292,7 @@ mod tests {
             let (mut sent, mut acknowledged) = (0u64, 0u64);
             for (send, amount) in steps {
                 if send {
-                    let bytes = amount.min(window.room());
+                    let bytes = amount.min(window.room().output);
                     if bytes > 0 {
                         window.sent(at(sent), bytes);
                         sent += bytes;
@@ -255,7 +302,7 @@ mod tests {
                     prop_assert_eq!(window.acknowledge(at(acknowledged)), Ok(()));
                 }
                 prop_assert!(sent - acknowledged <= size);
-                prop_assert_eq!(window.room(), size - (sent - acknowledged));
+                prop_assert_eq!(window.room().output, size - (sent - acknowledged));
             }
         }
     }

@@ -5,7 +5,7 @@
 
 pub mod libvirt;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -90,6 +90,9 @@ pub struct Inventory {
     pub trouble: String,
     /// The VMs.
     pub vms: BTreeMap<VmUuid, Arc<Vm>>,
+    /// Those of them that were not read since the hypervisor is connected again: their QEMU
+    /// may be another one by now.
+    pub stale: BTreeSet<VmUuid>,
 }
 
 /// A source of VMs.

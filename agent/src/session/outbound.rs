@@ -64,6 +64,9 @@ pub struct Closed {
     pub detail: String,
 }
 
+/// About what one message of state weighs, and one participant of a roster, in bytes.
+const STATE_BYTES: u64 = 192;
+
 /// Counts what the client is about to be told against its window.
 fn note_sent(window: &mut OutputWindow, item: &Item) {
     match item {
@@ -71,7 +74,11 @@ fn note_sent(window: &mut OutputWindow, item: &Item) {
             position, bytes, ..
         }) => window.sent(*position, bytes.len() as u64),
         Item::Output(Next::Gap(Gap { to, .. }) | Next::GenerationStarted(to)) => window.moved(*to),
-        Item::Writer(_) | Item::Roster(_) | Item::State(_) => window.state_sent(),
+        Item::Writer(_) => window.state_sent(STATE_BYTES),
+        Item::State(state) => window.state_sent(STATE_BYTES + state.detail.len() as u64),
+        Item::Roster(roster) => {
+            window.state_sent(STATE_BYTES * (1 + roster.participants.len() as u64));
+        }
         // Answers to what the client sent are bounded by that.
         Item::Output(Next::Idle) | Item::InputRefused(_) | Item::InputDone(_) | Item::Ended(_) => {}
     }
@@ -147,7 +154,6 @@ impl Session {
             drop(mailbox);
             return self.last_words(reason, detail).map(Some);
         }
-        viewer.hush(!mailbox.window.state_room());
         let Some(item) = viewer.poll(mailbox.window.room()) else {
             return Some(None);
         };

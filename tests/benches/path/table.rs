@@ -53,8 +53,8 @@ impl Row {
 /// Prints the rows. Returns how many goals were missed.
 pub(crate) fn print(rows: &[Row]) -> usize {
     println!(
-        "\n{:<46} {:>9} {:>9} {:>9} {:>8} {:>8}  {:<29} {}",
-        "", "agent", "relay", "socat", "x relay", "x socat", "goal", ""
+        "\n{:<46} {:>9} {:>9} {:>9} {:>8} {:>8}  goal",
+        "", "agent", "relay", "socat", "x relay", "x socat"
     );
     let mut missed = 0;
     for row in rows {

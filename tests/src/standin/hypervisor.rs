@@ -50,6 +50,7 @@ impl StandinHypervisor {
             synced: true,
             trouble: String::new(),
             vms: vms.collect(),
+            ..Inventory::default()
         };
         Self {
             inventory: watch::Sender::new(Arc::new(inventory)),

@@ -34,9 +34,22 @@ fn history_then_live_has_no_seam() {
     log.append(b"before", Stamp(7));
     let mut cursor = log.open(Start::TailBytes(3));
     log.append(b"after", Stamp(7));
-    assert_eq!(log.next(&mut cursor, 64), output(1, 3, b"oreafter"));
-    assert_eq!(log.next(&mut cursor, 64), Next::Idle);
+    assert_eq!(log.next(&mut cursor, 64, 0), output(1, 3, b"oreafter"));
+    assert_eq!(log.next(&mut cursor, 64, 0), Next::Idle);
     assert!(!log.waiting(&cursor));
+}
+
+#[test]
+fn hidden_output_waits_and_a_gap_does_not() {
+    let mut log = log(64);
+    let mut cursor = log.open(Start::Live);
+    log.append(b"shown", Stamp(7));
+    log.append(b"hidden", Stamp(7));
+    assert_eq!(log.next(&mut cursor, 64, 6), output(1, 0, b"shown"));
+    assert_eq!(log.next(&mut cursor, 64, 6), Next::Idle);
+    log.append(&[b'x'; 64], Stamp(7));
+    assert!(matches!(log.next(&mut cursor, 64, 70), Next::Gap(_)));
+    assert_eq!(log.next(&mut cursor, 64, 70), Next::Idle);
 }
 
 #[test]
@@ -50,8 +63,8 @@ fn a_passed_viewer_is_told_how_much_it_lost() {
         length_known: true,
         reason: GapReason::Overrun,
     };
-    assert_eq!(log.next(&mut cursor, 64), Next::Gap(gap));
-    assert_eq!(log.next(&mut cursor, 64), output(1, 6, b"6789"));
+    assert_eq!(log.next(&mut cursor, 64, 0), Next::Gap(gap));
+    assert_eq!(log.next(&mut cursor, 64, 0), output(1, 6, b"6789"));
 }
 
 #[test]
@@ -67,11 +80,11 @@ fn an_interruption_is_told_once_at_its_place() {
         length_known: false,
         reason: GapReason::NotAttached,
     };
-    assert_eq!(log.next(&mut cursor, 64), output(1, 0, b"one"));
-    assert_eq!(log.next(&mut cursor, 64), Next::Gap(gap));
-    assert_eq!(log.next(&mut cursor, 64), output(1, 3, b"two"));
+    assert_eq!(log.next(&mut cursor, 64, 0), output(1, 0, b"one"));
+    assert_eq!(log.next(&mut cursor, 64, 0), Next::Gap(gap));
+    assert_eq!(log.next(&mut cursor, 64, 0), output(1, 3, b"two"));
     let mut later = log.open(Start::TailBytes(3));
-    assert_eq!(log.next(&mut later, 64), output(1, 3, b"two"));
+    assert_eq!(log.next(&mut later, 64, 0), output(1, 3, b"two"));
 }
 
 #[test]
@@ -87,8 +100,8 @@ fn a_gap_that_swallows_an_interruption_has_no_known_length() {
         length_known: false,
         reason: GapReason::Overrun,
     };
-    assert_eq!(log.next(&mut cursor, 64), Next::Gap(gap));
-    assert_eq!(log.next(&mut cursor, 64), output(1, 7, b"5678"));
+    assert_eq!(log.next(&mut cursor, 64, 0), Next::Gap(gap));
+    assert_eq!(log.next(&mut cursor, 64, 0), output(1, 7, b"5678"));
 }
 
 #[test]
@@ -98,9 +111,12 @@ fn the_last_words_of_a_generation_are_kept_for_those_who_are_in_it() {
     log.append(b"panic", Stamp(7));
     log.begin(generation(2));
     log.append(b"SeaBIOS", Stamp(7));
-    assert_eq!(log.next(&mut cursor, 64), output(1, 0, b"panic"));
-    assert_eq!(log.next(&mut cursor, 64), Next::GenerationStarted(at(2, 0)));
-    assert_eq!(log.next(&mut cursor, 64), output(2, 0, b"SeaBIOS"));
+    assert_eq!(log.next(&mut cursor, 64, 0), output(1, 0, b"panic"));
+    assert_eq!(
+        log.next(&mut cursor, 64, 0),
+        Next::GenerationStarted(at(2, 0))
+    );
+    assert_eq!(log.next(&mut cursor, 64, 0), output(2, 0, b"SeaBIOS"));
     assert!(log.previous.is_none(), "nobody is in it any more");
 }
 
@@ -131,8 +147,8 @@ fn a_viewer_two_generations_behind_is_told_so() {
         length_known: false,
         reason: GapReason::GenerationPassed,
     };
-    assert_eq!(log.next(&mut cursor, 64), Next::Gap(gap));
-    assert_eq!(log.next(&mut cursor, 64), output(3, 0, b"three"));
+    assert_eq!(log.next(&mut cursor, 64, 0), Next::Gap(gap));
+    assert_eq!(log.next(&mut cursor, 64, 0), output(3, 0, b"three"));
     log.close(cursor);
     assert_eq!(log.current.cursors, 0);
 }
@@ -310,7 +326,7 @@ proptest! {
                 Step::Next(who, max) if who < viewers.len() => {
                     let viewer = &mut viewers[who];
                     let waiting = log.waiting(&viewer.cursor);
-                    let next = log.next(&mut viewer.cursor, max);
+                    let next = log.next(&mut viewer.cursor, max, 0);
                     prop_assert_eq!(waiting, next != Next::Idle);
                     truth.check(viewer, &next)?;
                     prop_assert_eq!(viewer.cursor.position(), viewer.expected);
@@ -323,7 +339,7 @@ proptest! {
         // Everybody reads to the end, and then nobody is left counted.
         for mut viewer in viewers {
             loop {
-                let next = log.next(&mut viewer.cursor, 64);
+                let next = log.next(&mut viewer.cursor, 64, 0);
                 truth.check(&mut viewer, &next)?;
                 if next == Next::Idle { break; }
             }

@@ -1,0 +1,202 @@
+//! A host with one VM whose endpoint does what a test tells it to: break, refuse, stall. A
+//! real one does none of that on demand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{Console, ConsoleMetrics, Directory, Registry, RegistryConfig};
+use crate::core::id::{Alias, ConsoleId, VmUuid};
+use crate::endpoint::{Attachment, Endpoint, EndpointError, EndpointKind, OutputSink};
+use crate::hypervisor::{ConsoleDevice, ConsoleKind, Hypervisor, Instance, Inventory, Vm, VmState};
+use crate::metrics::Metrics;
+use crate::shutdown::Tasks;
+
+/// Far more than anything takes; time is paused anyway.
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub(crate) struct Script {
+    /// What the next attempts to attach meet; then they succeed.
+    pub(crate) refusals: Mutex<VecDeque<EndpointError>>,
+    pub(crate) sink: Mutex<Option<Arc<dyn OutputSink>>>,
+    pub(crate) attached: Notify,
+    pub(crate) written: Mutex<Vec<u8>>,
+}
+
+impl Script {
+    pub(crate) async fn attached(&self) -> Arc<dyn OutputSink> {
+        timeout(BOUND, self.attached.notified())
+            .await
+            .expect("attached in time");
+        self.sink.lock().clone().expect("attached")
+    }
+}
+
+struct Scripted {
+    script: Arc<Script>,
+    /// Bytes that the guest is willing to read.
+    appetite: Arc<Semaphore>,
+}
+
+#[async_trait::async_trait]
+impl Endpoint for Scripted {
+    fn kind(&self) -> EndpointKind {
+        EndpointKind::UnixSocket
+    }
+
+    async fn attach(
+        &self,
+        sink: Arc<dyn OutputSink>,
+    ) -> Result<Box<dyn Attachment>, EndpointError> {
+        if let Some(refusal) = self.script.refusals.lock().pop_front() {
+            return Err(refusal);
+        }
+        *self.script.sink.lock() = Some(sink);
+        self.script.attached.notify_one();
+        Ok(Box::new(ScriptedAttachment {
+            script: self.script.clone(),
+            appetite: self.appetite.clone(),
+        }))
+    }
+}
+
+struct ScriptedAttachment {
+    script: Arc<Script>,
+    appetite: Arc<Semaphore>,
+}
+
+#[async_trait::async_trait]
+impl Attachment for ScriptedAttachment {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, EndpointError> {
+        self.appetite.acquire().await.expect("open").forget();
+        let more = self.appetite.available_permits().min(bytes.len() - 1);
+        self.appetite.forget_permits(more);
+        self.script
+            .written
+            .lock()
+            .extend_from_slice(&bytes[..=more]);
+        Ok(more + 1)
+    }
+
+    async fn detach(self: Box<Self>) {}
+}
+
+pub(crate) struct Host {
+    pub(crate) script: Arc<Script>,
+    pub(crate) appetite: Arc<Semaphore>,
+    pub(crate) inventory: watch::Sender<Arc<Inventory>>,
+    pub(crate) directory: watch::Receiver<Arc<Directory>>,
+    pub(crate) tasks: Tasks,
+    pub(crate) metrics: Metrics,
+}
+
+struct OneVm {
+    script: Arc<Script>,
+    appetite: Arc<Semaphore>,
+    inventory: watch::Receiver<Arc<Inventory>>,
+}
+
+impl Hypervisor for OneVm {
+    fn inventory(&self) -> watch::Receiver<Arc<Inventory>> {
+        self.inventory.clone()
+    }
+
+    fn endpoint(&self, _: &ConsoleId) -> Arc<dyn Endpoint> {
+        Arc::new(Scripted {
+            script: self.script.clone(),
+            appetite: self.appetite.clone(),
+        })
+    }
+}
+
+pub(crate) fn id() -> ConsoleId {
+    let vm = VmUuid::new(Uuid::from_u128(1));
+    ConsoleId {
+        vm,
+        alias: Alias::new("serial0").expect("an alias"),
+    }
+}
+
+pub(crate) fn vm(instance: Option<u64>) -> Vm {
+    Vm {
+        uuid: id().vm,
+        name: "one".into(),
+        state: if instance.is_some() {
+            VmState::Running
+        } else {
+            VmState::Off
+        },
+        instance: instance.map(Instance),
+        consoles: vec![ConsoleDevice {
+            alias: id().alias,
+            kind: ConsoleKind::Serial,
+            endpoint: Some(EndpointKind::UnixSocket),
+            backend: "unix".to_owned(),
+        }],
+    }
+}
+
+pub(crate) fn inventory(vms: impl IntoIterator<Item = Vm>) -> Arc<Inventory> {
+    let vms: BTreeMap<_, _> = vms.into_iter().map(|vm| (vm.uuid, Arc::new(vm))).collect();
+    Arc::new(Inventory {
+        connected: true,
+        synced: true,
+        trouble: String::new(),
+        vms,
+        ..Inventory::default()
+    })
+}
+
+impl Host {
+    pub(crate) fn start(instance: Option<u64>, ring_bytes: usize) -> Self {
+        let (script, appetite) = (Arc::new(Script::default()), Arc::new(Semaphore::new(0)));
+        let (sender, receiver) = watch::channel(inventory([vm(instance)]));
+        let hypervisor = OneVm {
+            script: script.clone(),
+            appetite: appetite.clone(),
+            inventory: receiver,
+        };
+        let (tasks, metrics) = (Tasks::new(), Metrics::new().expect("metrics"));
+        let registry = Registry::new(
+            Arc::new(hypervisor),
+            RegistryConfig {
+                ring_bytes,
+                max_viewers: 4,
+            },
+            ConsoleMetrics::register(metrics.registry()).expect("metrics"),
+            tasks.clone(),
+        );
+        let directory = registry.directory();
+        tasks.spawn("registry", registry.run(tasks.token()));
+        Self {
+            script,
+            appetite,
+            inventory: sender,
+            directory,
+            tasks,
+            metrics,
+        }
+    }
+
+    pub(crate) async fn console(&mut self) -> Arc<Console> {
+        let known = |directory: &Arc<Directory>| directory.console(&id()).is_some();
+        let directory = timeout(BOUND, self.directory.wait_for(known)).await;
+        directory
+            .expect("in time")
+            .expect("registry runs")
+            .console(&id())
+            .expect("known")
+            .clone()
+    }
+
+    pub(crate) fn metric(&self, line: &str) -> bool {
+        let text = String::from_utf8(self.metrics.render().expect("renders")).expect("UTF-8");
+        text.lines().any(|have| have == line)
+    }
+}

@@ -1,0 +1,140 @@
+//! Shows the libvirt side's counters to whoever scrapes: they are read when that happens, so
+//! that counting costs an addition and no more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntCounter, IntGauge, Registry};
+
+use super::counters::Counters;
+use crate::metrics::MetricsError;
+
+type Read = fn(&Counters) -> &AtomicU64;
+
+const COUNTERS: [(&str, &str, Read); 7] = [
+    (
+        "vmconsole_libvirt_connects_total",
+        "Times that libvirt was connected to",
+        |c| &c.connects,
+    ),
+    (
+        "vmconsole_libvirt_connect_failures_total",
+        "Tries to connect to libvirt that failed",
+        |c| &c.connects_failed,
+    ),
+    (
+        "vmconsole_libvirt_disconnects_total",
+        "Times that the connection to libvirt was lost",
+        |c| &c.disconnects,
+    ),
+    (
+        "vmconsole_libvirt_calls_total",
+        "Calls to libvirt that may wait on a QEMU",
+        |c| &c.calls,
+    ),
+    (
+        "vmconsole_libvirt_call_timeouts_total",
+        "Calls to libvirt that were given up at libvirt.call_timeout_seconds",
+        |c| &c.calls_timed_out,
+    ),
+    (
+        "vmconsole_libvirt_events_total",
+        "Events of VMs that libvirt sent",
+        |c| &c.events,
+    ),
+    (
+        "vmconsole_libvirt_read_failures_total",
+        "Times that a VM could not be read from libvirt",
+        |c| &c.reads_failed,
+    ),
+];
+
+const GAUGES: [(&str, &str, Read); 2] = [
+    (
+        "vmconsole_libvirt_calls_in_flight",
+        "Calls that are with libvirt now, those that were given up and hang included",
+        |c| &c.calls_in_flight,
+    ),
+    (
+        "vmconsole_libvirt_streams_open",
+        "Console streams of libvirt that are open or being let go",
+        |c| &c.attached,
+    ),
+];
+
+struct LibvirtMetrics {
+    counters: Arc<Counters>,
+    totals: Vec<(IntCounter, Read)>,
+    gauges: Vec<(IntGauge, Read)>,
+}
+
+/// Registers what `counters` count.
+///
+/// # Errors
+/// [`MetricsError`] if a metric of the same name is registered already.
+pub(super) fn register(counters: Arc<Counters>, registry: &Registry) -> Result<(), MetricsError> {
+    let total = |(name, help, read)| Ok((IntCounter::new(name, help)?, read));
+    let gauge = |(name, help, read)| Ok((IntGauge::new(name, help)?, read));
+    let metrics = LibvirtMetrics {
+        counters,
+        totals: COUNTERS
+            .map(total)
+            .into_iter()
+            .collect::<Result<_, prometheus::Error>>()?,
+        gauges: GAUGES
+            .map(gauge)
+            .into_iter()
+            .collect::<Result<_, prometheus::Error>>()?,
+    };
+    Ok(registry.register(Box::new(metrics))?)
+}
+
+impl Collector for LibvirtMetrics {
+    fn desc(&self) -> Vec<&Desc> {
+        let totals = self.totals.iter().flat_map(|(total, _)| total.desc());
+        totals
+            .chain(self.gauges.iter().flat_map(|(gauge, _)| gauge.desc()))
+            .collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let now = |read: &Read| read(&self.counters).load(Ordering::Relaxed);
+        for (total, read) in &self.totals {
+            total.inc_by(now(read).saturating_sub(total.get()));
+        }
+        for (gauge, read) in &self.gauges {
+            gauge.set(i64::try_from(now(read)).unwrap_or(i64::MAX));
+        }
+        let totals = self.totals.iter().flat_map(|(total, _)| total.collect());
+        totals
+            .chain(self.gauges.iter().flat_map(|(gauge, _)| gauge.collect()))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn what_is_counted_is_shown() {
+        let (counters, metrics) = (Arc::new(Counters::default()), Metrics::new().unwrap());
+        register(counters.clone(), metrics.registry()).unwrap();
+        counters.connects.fetch_add(2, Ordering::Relaxed);
+        counters.attached.fetch_add(3, Ordering::Relaxed);
+        for _ in 0..2 {
+            let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+            assert!(
+                text.contains("vmconsole_libvirt_connects_total 2\n"),
+                "{text}"
+            );
+            assert!(
+                text.contains("vmconsole_libvirt_streams_open 3\n"),
+                "{text}"
+            );
+        }
+    }
+}

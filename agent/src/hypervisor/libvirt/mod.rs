@@ -1,0 +1,148 @@
+//! VMs and consoles of libvirt.
+//!
+//! # Connections and threads
+//! libvirtd serves five requests of a connection at a time, and then reads no more from it.
+//! What may be slow is therefore kept apart:
+//!
+//! | connection | what goes over it | thread |
+//! |---|---|---|
+//! | events | domain events, keepalive | the event loop's |
+//! | calls | list, state, definition | `calls`: at most four in flight, one for each VM |
+//! | one for each attached console | its stream, both ways | output: the event loop's; the rest: the console's own, while it is needed |
+//!
+//! A console has a connection of its own because its guest decides how fast input is read.
+//! When a guest reads nothing, 12 KiB of input fill its PTY, five more messages fill
+//! libvirtd's limit, and libvirtd stops reading that connection: measured, 36 KiB of input to
+//! one stopped guest took the input of all other consoles on the connection away, and after
+//! another 25 s libvirtd's keepalive closed it, with all their output. With a connection for
+//! each, that guest's console alone is lost after 30 s, and can be attached again at once.
+//!
+//! A connection costs some 50 KiB here, and libvirtd probes it each 5 s when it is silent.
+//!
+//! All unsafe code is in `ffi`.
+
+mod attachment;
+mod backoff;
+mod calls;
+mod connector;
+mod console_error;
+mod counters;
+mod dirty;
+mod ffi;
+mod gate;
+mod input;
+mod lane;
+mod line;
+mod metrics;
+mod reader;
+mod stream_endpoint;
+mod unit;
+mod xml;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::Registry;
+use tokio::sync::{Semaphore, watch};
+
+pub use self::connector::LibvirtTask;
+
+use self::calls::Calls;
+use self::counters::Counters;
+use self::dirty::Dirty;
+use self::gate::Gate;
+use self::stream_endpoint::StreamEndpoint;
+use super::{Hypervisor, Inventory};
+use crate::core::id::ConsoleId;
+use crate::endpoint::Endpoint;
+use crate::metrics::MetricsError;
+
+/// Where libvirtd is looked for unless the configuration says otherwise.
+pub const DEFAULT_URI: &str = "qemu:///system";
+/// How long a call to libvirt may take unless the configuration says otherwise.
+pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many calls may be in flight unless the configuration says otherwise. libvirtd serves
+/// five requests of a connection at a time.
+pub const DEFAULT_CALLS_IN_FLIGHT: usize = 4;
+/// How many connections for consoles may be in the making at a time. libvirtd refuses more
+/// than twenty that have not said who they are (`max_anonymous_clients`).
+const MAX_CONNECTING: usize = 8;
+
+/// How libvirt is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LibvirtConfig {
+    /// The connection's URI, say `qemu:///system`.
+    pub uri: String,
+    /// How long a call may take before it is given up.
+    pub call_timeout: Duration,
+    /// How many calls may be in flight at a time, hung ones included; at least 1, and 0 is
+    /// taken for 1. More than four only wait in libvirtd.
+    pub calls_in_flight: usize,
+}
+
+impl Default for LibvirtConfig {
+    fn default() -> Self {
+        Self {
+            uri: DEFAULT_URI.to_owned(),
+            call_timeout: DEFAULT_CALL_TIMEOUT,
+            calls_in_flight: DEFAULT_CALLS_IN_FLIGHT,
+        }
+    }
+}
+
+/// What the parts share.
+struct Shared {
+    config: LibvirtConfig,
+    counters: Arc<Counters>,
+    calls: Calls,
+    dirty: Arc<Dirty>,
+    /// A console is opened again only when it was let go.
+    consoles: Gate<ConsoleId>,
+    connecting: Arc<Semaphore>,
+}
+
+/// libvirt as a source of VMs.
+pub struct LibvirtHypervisor {
+    shared: Arc<Shared>,
+    inventory: watch::Receiver<Arc<Inventory>>,
+}
+
+impl LibvirtHypervisor {
+    /// A hypervisor that knows nothing until its task is run. Calls nothing yet.
+    pub fn new(config: LibvirtConfig) -> (Arc<Self>, LibvirtTask) {
+        let counters = Arc::new(Counters::default());
+        let in_flight = config.calls_in_flight.max(1);
+        let shared = Arc::new(Shared {
+            calls: Calls::new(in_flight, config.call_timeout, Arc::clone(&counters)),
+            config,
+            counters,
+            dirty: Arc::default(),
+            consoles: Gate::default(),
+            connecting: Arc::new(Semaphore::new(MAX_CONNECTING)),
+        });
+        let (publish, inventory) = watch::channel(Arc::default());
+        let task = LibvirtTask::new(Arc::clone(&shared), publish);
+        (Arc::new(Self { shared, inventory }), task)
+    }
+
+    /// Has what is counted of libvirt shown in `registry`.
+    ///
+    /// # Errors
+    /// [`MetricsError`] if that was done before.
+    pub fn register_metrics(&self, registry: &Registry) -> Result<(), MetricsError> {
+        metrics::register(Arc::clone(&self.shared.counters), registry)
+    }
+}
+
+impl Hypervisor for LibvirtHypervisor {
+    fn inventory(&self) -> watch::Receiver<Arc<Inventory>> {
+        self.inventory.clone()
+    }
+
+    fn endpoint(&self, console: &ConsoleId) -> Arc<dyn Endpoint> {
+        Arc::new(StreamEndpoint::new(
+            Arc::clone(&self.shared),
+            console.clone(),
+        ))
+    }
+}

@@ -1,0 +1,73 @@
+//! Reads one VM from libvirt. Every function here may block, and is for [`Calls`] to run.
+//!
+//! [`Calls`]: super::calls::Calls
+
+use std::sync::Arc;
+
+use super::ffi::{Connection, Domain, LibvirtError, RawState, code};
+use super::xml;
+use crate::core::id::VmUuid;
+use crate::hypervisor::{Vm, VmState};
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// The VM is like this.
+    Present(Arc<Vm>),
+    /// There is no such VM (any longer).
+    Gone,
+}
+
+/// Which VMs there are.
+pub(super) fn list(connection: &Connection) -> Result<Vec<VmUuid>, LibvirtError> {
+    Ok(Domain::list(connection)?
+        .into_iter()
+        .map(VmUuid::new)
+        .collect())
+}
+
+/// Reads a VM's state and definition. They are two calls: where the VM changes in between, an
+/// event follows and has it read again.
+pub(super) fn read(connection: &Arc<Connection>, vm: VmUuid) -> Result<Reading, LibvirtError> {
+    match read_present(connection, vm) {
+        Ok(vm) => Ok(Reading::Present(Arc::new(vm))),
+        Err(error) if error.code == code::NO_DOMAIN => Ok(Reading::Gone),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_present(connection: &Arc<Connection>, uuid: VmUuid) -> Result<Vm, LibvirtError> {
+    let domain = Domain::lookup(connection, &uuid.to_string())?;
+    let state = match domain.state()? {
+        RawState::Running => VmState::Running,
+        RawState::Paused | RawState::Suspended => VmState::Paused,
+        RawState::ShuttingDown => VmState::Stopping,
+        RawState::Off => VmState::Off,
+        RawState::Crashed => VmState::Crashed,
+        RawState::None => VmState::Unknown,
+    };
+    let definition = match xml::parse(&domain.xml()?) {
+        Ok(definition) => definition,
+        Err(error) => {
+            tracing::warn!(vm.uuid = %uuid, error = %error, "the VM's consoles are not known");
+            let name = domain.name().into();
+            return Ok(Vm {
+                uuid,
+                name,
+                state,
+                instance: None,
+                consoles: Vec::new(),
+            });
+        }
+    };
+    if definition.left_out > 0 {
+        tracing::warn!(vm.uuid = %uuid, count = definition.left_out, "consoles were left out");
+    }
+    Ok(Vm {
+        uuid,
+        name: definition.name.into(),
+        state,
+        instance: definition.instance.filter(|_| state.has_console()),
+        consoles: definition.consoles,
+    })
+}

@@ -1,0 +1,73 @@
+//! The two connections that the inventory lives on, one for events and one for calls, which
+//! come and go together. (A console's stream has a connection of its own.)
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::counters::Counters;
+use super::dirty::Dirty;
+use super::ffi::{CloseReason, Connection, LibvirtError};
+use crate::core::id::VmUuid;
+
+/// libvirtd is probed after this many seconds of silence, and again after as many.
+const KEEPALIVE_INTERVAL_S: u32 = 5;
+/// After this many unanswered probes the connection is closed.
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// The connections for events and calls.
+pub(super) struct Unit {
+    /// Carries events. Nothing is asked over it: it has to be there.
+    _events: Connection,
+    /// Carries the calls.
+    pub(super) calls: Arc<Connection>,
+    closed: watch::Receiver<Option<CloseReason>>,
+}
+
+impl Unit {
+    /// Connects, and has events add to `dirty`. May block for as long as libvirtd does not
+    /// answer.
+    pub(super) fn connect(
+        uri: &str,
+        dirty: &Arc<Dirty>,
+        counters: &Arc<Counters>,
+    ) -> Result<Self, LibvirtError> {
+        let (close, closed) = watch::channel(None);
+        let open = || -> Result<Connection, LibvirtError> {
+            let connection = Connection::open(uri)?;
+            let close = close.clone();
+            connection.on_close(move |reason| {
+                close.send_replace(Some(reason));
+            })?;
+            if let Err(error) = connection.set_keepalive(KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES) {
+                // Not every driver has it (a QEMU driver inside this process has none).
+                tracing::debug!(%error, "no keepalive on a libvirt connection");
+            }
+            Ok(connection)
+        };
+        let events = open()?;
+        let (dirty, counters) = (Arc::clone(dirty), Arc::clone(counters));
+        events.on_domain_event(move |event| {
+            tracing::trace!(vm.uuid = %event.uuid, kind = ?event.kind, "domain event");
+            Counters::bump(&counters.events);
+            dirty.add(VmUuid::new(event.uuid));
+        })?;
+        Ok(Self {
+            _events: events,
+            calls: Arc::new(open()?),
+            closed,
+        })
+    }
+
+    /// Waits until either connection has closed by itself, and tells why.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: what has closed stays closed.
+    pub(super) async fn closed(&self) -> CloseReason {
+        let mut closed = self.closed.clone();
+        match closed.wait_for(Option::is_some).await.map(|reason| *reason) {
+            Ok(Some(reason)) => reason,
+            Ok(None) | Err(_) => CloseReason::Client,
+        }
+    }
+}

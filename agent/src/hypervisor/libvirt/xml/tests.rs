@@ -1,0 +1,193 @@
+//! Real definitions, and ones that somebody made up to do harm.
+
+use super::*;
+use proptest::prelude::*;
+
+/// A running VM, as libvirt 9.0 gives it out.
+const RUNNING: &str = include_str!("testdata/running.xml");
+/// The same VM, off.
+const OFF: &str = include_str!("testdata/off.xml");
+
+fn device(alias: &str, kind: ConsoleKind, backend: &str) -> ConsoleDevice {
+    ConsoleDevice {
+        alias: Alias::new(alias).unwrap(),
+        kind,
+        endpoint: (backend == "pty").then_some(EndpointKind::LibvirtStream),
+        backend: backend.to_owned(),
+    }
+}
+
+/// A domain with `devices`, and `name` as it stands in XML.
+fn domain(name: &str, devices: &str) -> String {
+    format!(
+        "<domain type='kvm'><name>{name}</name>\
+         <uuid>f8ec1762-0e6b-4b5b-8d1b-f31dd4eb6ffb</uuid><devices>{devices}</devices></domain>"
+    )
+}
+
+fn aliases(definition: &Definition) -> Vec<&str> {
+    definition
+        .consoles
+        .iter()
+        .map(|console| console.alias.as_str())
+        .collect()
+}
+
+#[test]
+fn a_running_vm() {
+    let definition = parse(RUNNING).unwrap();
+    assert_eq!(definition.name, "vma");
+    assert_eq!(definition.instance, Some(Instance(1)));
+    assert_eq!(definition.left_out, 0);
+    assert_eq!(
+        definition.consoles,
+        [
+            device("serial0", ConsoleKind::Serial, "pty"),
+            device("console1", ConsoleKind::Virtio, "pty"),
+        ]
+    );
+}
+
+#[test]
+fn a_vm_that_is_off_has_the_same_consoles() {
+    let (running, off) = (parse(RUNNING).unwrap(), parse(OFF).unwrap());
+    assert_eq!(off.instance, None);
+    assert_eq!(
+        (off.uuid, off.name, off.consoles),
+        (running.uuid, running.name, running.consoles)
+    );
+}
+
+#[test]
+fn other_backends_are_named_and_not_served() {
+    let xml = domain(
+        "vm",
+        "<serial type='unix'><source mode='bind' path='/a'/><target port='0'/>\
+           <alias name='serial0'/></serial>\
+         <serial type='tcp'><target port='1'/><alias name='ua-mine.1'/></serial>\
+         <console type='unix'><target type='serial' port='0'/><alias name='serial0'/></console>\
+         <console type='spicevmc'><target type='virtio' port='1'/></console>\
+         <parallel type='pty'><target port='0'/></parallel>\
+         <channel type='pty'><target type='virtio' name='org.a'/></channel>",
+    );
+    assert_eq!(
+        parse(&xml).unwrap().consoles,
+        [
+            device("serial0", ConsoleKind::Serial, "unix"),
+            device("ua-mine.1", ConsoleKind::Serial, "tcp"),
+            device("console1", ConsoleKind::Virtio, "spicevmc"),
+        ]
+    );
+}
+
+#[test]
+fn only_virtio_consoles() {
+    let xml = domain(
+        "vm",
+        "<console type='pty'><target type='virtio' port='0'/></console>",
+    );
+    assert_eq!(aliases(&parse(&xml).unwrap()), ["console0"]);
+}
+
+#[test]
+fn unusable_and_repeated_aliases_are_left_out_and_counted() {
+    let serial = |alias: &str| format!("<serial type='pty'><alias name='{alias}'/></serial>");
+    let long = "a".repeat(200);
+    let devices = ["serial0", "serial0", "a b", "", "../x", "&#27;[2J", &long]
+        .map(serial)
+        .concat();
+    let definition = parse(&domain("vm", &devices)).unwrap();
+    assert_eq!(aliases(&definition), ["serial0"]);
+    assert_eq!(definition.left_out, 6);
+}
+
+#[test]
+fn too_many_consoles_are_left_out_and_counted() {
+    let definition = parse(&domain("vm", &"<serial type='pty'/>".repeat(1000))).unwrap();
+    assert_eq!(definition.consoles.len(), MAX_CONSOLES);
+    assert_eq!(definition.left_out, 1000 - MAX_CONSOLES);
+}
+
+#[test]
+fn what_looks_like_a_console_elsewhere_is_none() {
+    let xml = "<domain><name>vm</name><uuid>f8ec1762-0e6b-4b5b-8d1b-f31dd4eb6ffb</uuid>\
+        <metadata><devices><serial type='pty'/></devices><name>other</name></metadata>\
+        <description>&lt;devices/&gt;<![CDATA[<serial/>]]></description>\
+        <devices><disk><serial>WD-1</serial><alias name='serial9'/></disk></devices></domain>";
+    let definition = parse(xml).unwrap();
+    assert_eq!(
+        (definition.name.as_str(), definition.consoles.len()),
+        ("vm", 0)
+    );
+}
+
+#[test]
+fn names_are_unescaped_and_bounded() {
+    let named = |name: &str| parse(&domain(name, "")).unwrap().name;
+    assert_eq!(named("a &amp; b&#x21; <![CDATA[<c>]]>"), "a & b! <c>");
+    let long = named(&"ü".repeat(MAX_NAME_BYTES));
+    assert_eq!(long, "ü".repeat(MAX_NAME_BYTES / 2));
+}
+
+#[test]
+fn hostile_definitions_are_refused() {
+    let deep = format!("{}{}", "<a>".repeat(100_000), "</a>".repeat(100_000));
+    let deep = domain("vm", &deep);
+    assert!(matches!(parse(&deep), Err(XmlError::TooDeep)));
+    let bomb = "<!DOCTYPE d [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><domain>&b;</domain>";
+    assert!(matches!(parse(bomb), Err(XmlError::DocumentType)));
+    assert!(matches!(parse(&domain("&b;", "")), Err(XmlError::Entity)));
+    let in_alias = domain("vm", "<serial type='pty'><alias name='&b;'/></serial>");
+    assert!(matches!(parse(&in_alias), Err(XmlError::Syntax(_))));
+    assert!(matches!(parse(""), Err(XmlError::Incomplete)));
+    assert!(matches!(parse("<network/>"), Err(XmlError::Incomplete)));
+    assert!(matches!(parse("<domain/>"), Err(XmlError::Missing("name"))));
+    let two = domain("vm", "").repeat(2);
+    assert!(matches!(parse(&two), Err(XmlError::Incomplete)));
+    assert!(matches!(
+        parse("<domain><name>a</uuid></domain>"),
+        Err(XmlError::Syntax(_))
+    ));
+}
+
+#[test]
+fn huge_attributes_and_many_of_them_take_no_time_to_speak_of() {
+    let huge = "x".repeat(3 << 20);
+    let many: String = (0..100_000).map(|n| format!(" a{n}='1'")).collect();
+    let devices = format!("<serial type='{huge}'{many}><alias name='serial0'/></serial>");
+    let started = std::time::Instant::now();
+    let definition = parse(&domain("vm", &devices)).unwrap();
+    assert_eq!(definition.consoles[0].backend.len(), MAX_BACKEND_BYTES);
+    assert!(started.elapsed() < std::time::Duration::from_secs(5));
+}
+
+#[test]
+fn every_cut_is_noticed() {
+    let xml = RUNNING.trim_end();
+    for cut in (0..xml.len()).filter(|cut| xml.is_char_boundary(*cut)) {
+        assert!(parse(&xml[..cut]).is_err(), "cut at {cut}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in ".{0,200}") {
+        let _answer = parse(&text);
+    }
+
+    #[test]
+    fn no_mutation_panics_and_all_stays_bounded(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), "[<>&'\"/a-z!\\[\\]-]{0,3}"), 1..8)
+    ) {
+        let mut xml = RUNNING.to_owned();
+        for (at, with) in changes {
+            let at = xml.floor_char_boundary(at.index(xml.len()));
+            let end = xml.ceil_char_boundary((at + 1).min(xml.len()));
+            xml.replace_range(at..end, &with);
+        }
+        if let Ok(definition) = parse(&xml) {
+            prop_assert!(definition.name.len() <= MAX_NAME_BYTES);
+            prop_assert!(definition.consoles.len() <= MAX_CONSOLES);
+        }
+    }
+}

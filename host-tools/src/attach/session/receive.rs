@@ -1,0 +1,141 @@
+//! What the agent says, turned into things to do.
+
+use vmconsole_proto::v1::stream_console_response::Message as Response;
+use vmconsole_proto::v1::{
+    Closed, ConsoleState, InputAck, InputRefused, Output, Reason, WriterChanged,
+};
+
+use super::{Effect, Session, Typing};
+use crate::attach::notices;
+use crate::attach::window::{Fault, OutputWindow};
+use crate::exit::Exit;
+
+/// How many breaks of the interface are told; the rest is counted.
+pub(super) const MAX_FAULTS_TOLD: u32 = 5;
+
+impl Session {
+    /// Takes a message of the agent.
+    pub(crate) fn receive(&mut self, message: Response) -> Vec<Effect> {
+        match message {
+            Response::Output(output) => self.output(output),
+            Response::Gap(gap) => {
+                let mut effects = self.check(|window| window.gap(&gap));
+                effects.push(Effect::Notice(notices::gap(&gap)));
+                effects
+            }
+            Response::GenerationStarted(start) => {
+                let mut effects = self.check(|window| window.generation(start.position));
+                effects.push(Effect::Notice(
+                    "the VM was started: output is of its new run".to_owned(),
+                ));
+                effects
+            }
+            Response::InputAck(ack) => self.input_ack(ack),
+            Response::InputRefused(refused) => self.input_refused(&refused),
+            Response::WriterChanged(change) => self.writer_changed(change),
+            Response::ConsoleState(state) => self.console_state(state),
+            Response::Roster(roster) => {
+                self.attached = roster.total;
+                Vec::new()
+            }
+            Response::SideEffect(effect) => vec![Effect::Notice(notices::side_effect(&effect))],
+            Response::Expiring(expiring) => vec![Effect::Notice(notices::expiring(&expiring))],
+            Response::Moved(moved) => vec![Effect::Notice(notices::moved(&moved))],
+            Response::Closed(closed) => self.closed(&closed),
+            // Neither was asked for, and a second Opened changes nothing.
+            Response::WriterRefused(_) | Response::Pong(_) | Response::Opened(_) => Vec::new(),
+        }
+    }
+
+    fn output(&mut self, output: Output) -> Vec<Effect> {
+        let checked = self.output.output(output.position, output.data.len());
+        if let Err(fault @ Fault::Overrun { .. }) = checked {
+            return vec![
+                Effect::Notice(notices::fault(&fault)),
+                Effect::Leave(Exit::Failed),
+            ];
+        }
+        let mut effects = self.check(|_| checked);
+        effects.push(Effect::Output(output.data, self.output.expected()));
+        effects
+    }
+
+    fn input_ack(&mut self, ack: InputAck) -> Vec<Effect> {
+        match self.input.acked(ack.offset, ack.window) {
+            Ok(true) => vec![Effect::InputMoved],
+            Ok(false) => Vec::new(),
+            Err(fault) => self.check(|_| Err(fault)),
+        }
+    }
+
+    fn input_refused(&mut self, refused: &InputRefused) -> Vec<Effect> {
+        let mut effects = vec![Effect::Notice(notices::input_refused(refused))];
+        if self.typing == Typing::Pipe {
+            let exit = Exit::for_reason(refused.reason());
+            effects.push(Effect::Leave(if exit == Exit::Done {
+                Exit::Undelivered
+            } else {
+                exit
+            }));
+        }
+        effects
+    }
+
+    fn writer_changed(&mut self, change: WriterChanged) -> Vec<Effect> {
+        let wrote = std::mem::replace(&mut self.you_write, change.you_write);
+        let mut effects: Vec<_> = notices::writer_changed(&change, wrote)
+            .map(Effect::Notice)
+            .into_iter()
+            .collect();
+        self.epoch = change.write_epoch;
+        self.writer = change.writer;
+        self.deaf_told = !self.you_write && wrote;
+        if wrote && !self.you_write {
+            let undelivered = !self.delivered();
+            if self.queued > 0 {
+                let text = format!("{} bytes that waited to be sent are dropped", self.queued);
+                effects.push(Effect::Notice(text));
+            }
+            self.queue.clear();
+            self.queued = 0;
+            // A pipe that is not at its end would be cut short as well.
+            if self.typing == Typing::Pipe && (undelivered || !self.input_ended) {
+                effects.push(Effect::Leave(Exit::LeaseHeld));
+            }
+        }
+        effects
+    }
+
+    fn console_state(&mut self, state: ConsoleState) -> Vec<Effect> {
+        let same =
+            state.availability == self.state.availability && state.vm_state == self.state.vm_state;
+        self.state = state;
+        if same {
+            Vec::new()
+        } else {
+            vec![Effect::Notice(notices::state(&self.state))]
+        }
+    }
+
+    fn closed(&mut self, closed: &Closed) -> Vec<Effect> {
+        let reason = Reason::try_from(closed.reason).unwrap_or(Reason::Unspecified);
+        let mut effects = Vec::new();
+        if reason != Reason::ClientDetached {
+            effects.push(Effect::Notice(notices::closed(closed)));
+        }
+        effects.push(Effect::End(Exit::for_reason(reason)));
+        effects
+    }
+
+    /// Runs a check on the output window and tells what it finds, a few times.
+    fn check(&mut self, check: impl FnOnce(&mut OutputWindow) -> Result<(), Fault>) -> Vec<Effect> {
+        let Err(fault) = check(&mut self.output) else {
+            return Vec::new();
+        };
+        self.faults += 1;
+        if self.faults > MAX_FAULTS_TOLD {
+            return Vec::new();
+        }
+        vec![Effect::Notice(notices::fault(&fault))]
+    }
+}

@@ -1,0 +1,247 @@
+//! The command line: what may be said, and what it means.
+//!
+//! Refuses to do anything: `main` acts on what is parsed here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::attach::escape::{DEFAULT_KEY, EscapeKey};
+use crate::attach::{self, Wish};
+use crate::connect::{AgentAddress, CredentialPaths};
+use crate::exit::TABLE;
+use crate::list::Format;
+use crate::pki::{DEFAULT_DAYS, Init, MAX_DAYS, SubjectName};
+
+/// The longest reason for a takeover, in bytes, by the interface.
+const MAX_REASON_BYTES: usize = 256;
+
+/// The longest `--linger`, in seconds.
+const MAX_LINGER_SECONDS: f64 = 3600.0;
+
+/// What is explained about escapes and pipes in `attach --help`.
+const ATTACH_HELP: &str = "\
+Escapes, at a terminal:
+  ^]          leave, after a pause of 0.3 s or with any other key
+  ^] ^]       send one ^] (the second within 0.3 s)
+  Enter ~ .   leave
+  Enter ~ ?   help
+  Enter ~ ~   send one ~
+`~` is an escape at the start of a line only, and the session begins at one. Where standard
+input is no terminal, every byte is passed on unchanged.
+
+Pipes: all of standard input is sent; at its end, when the guest has taken it and has been
+quiet for --linger seconds, vmconsolectl leaves. If another caller writes, or takes the lease
+before the end, it exits with 7. With --view a standard input that is no terminal is not
+read, and output is shown until the stream ends or a signal comes. Output goes to standard
+output byte for byte; messages go to standard error.";
+
+/// Serial and virtio consoles of a host's VMs, through its vmconsole-agent.
+#[derive(Debug, Parser)]
+#[command(name = "vmconsolectl", version, after_long_help = exit_codes())]
+pub(crate) struct Cli {
+    /// How to reach the agent.
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct Connection {
+    /// The agent's address
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOST:PORT",
+        env = "VMCONSOLE_AGENT",
+        default_value = "localhost:2223"
+    )]
+    pub(crate) agent: AgentAddress,
+    /// The proxy's certificate, PEM [default: proxy.crt in $VMCONSOLE_PKI, ~/.config/vmconsole or /etc/vmconsole-agent/pki]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "VMCONSOLE_CERTIFICATE"
+    )]
+    pub(crate) certificate: Option<PathBuf>,
+    /// The proxy's private key, PEM [default: proxy.key in the same place]
+    #[arg(long, global = true, value_name = "FILE", env = "VMCONSOLE_KEY")]
+    pub(crate) key: Option<PathBuf>,
+    /// The CA that the agent's certificate must come from, PEM [default: ca.crt in the same place]
+    #[arg(long, global = true, value_name = "FILE", env = "VMCONSOLE_CA")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The name that the agent's certificate must bear [default: the host of --agent]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "VMCONSOLE_SERVER_NAME"
+    )]
+    pub(crate) server_name: Option<String>,
+}
+
+impl Connection {
+    /// The files that were named.
+    pub(crate) fn paths(&self) -> CredentialPaths {
+        let (certificate, key, ca) = (self.certificate.clone(), self.key.clone(), self.ca.clone());
+        CredentialPaths {
+            certificate,
+            key,
+            ca,
+        }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List consoles
+    List(ListArgs),
+    /// Attach this terminal, or a pipe, to a console
+    #[command(after_long_help = format!("{ATTACH_HELP}\n\n{}", exit_codes()))]
+    Attach(AttachArgs),
+    /// Make certificates for development
+    Pki {
+        /// What about them.
+        #[command(subcommand)]
+        command: PkiCommand,
+    },
+}
+
+/// `list`.
+#[derive(Args, Debug)]
+pub(crate) struct ListArgs {
+    /// Only this VM, by name or UUID; may be given more than once
+    #[arg(long = "vm", value_name = "VM")]
+    pub(crate) vms: Vec<String>,
+    /// A table for people, or a JSON array whose keys stay as they are
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+}
+
+/// `attach`.
+#[derive(Args, Debug)]
+pub(crate) struct AttachArgs {
+    /// The VM, by name or UUID
+    #[arg(value_name = "VM")]
+    vm: String,
+    /// The console's alias, such as serial0 [default: the first serial console, else the first console]
+    #[arg(value_name = "CONSOLE", default_value = "", hide_default_value = true)]
+    console: String,
+    /// Only watch
+    #[arg(long, conflicts_with = "takeover")]
+    view: bool,
+    /// Take the writer's lease from whoever holds it
+    #[arg(long)]
+    takeover: bool,
+    /// Why, as told to whoever loses the lease; at most 256 bytes
+    #[arg(long, value_name = "TEXT", requires = "takeover", value_parser = reason)]
+    reason: Option<String>,
+    /// Begin with this many bytes of earlier output
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    tail: u64,
+    /// The key that leaves: one character, ^X for a control character, or none to have no escapes at all
+    #[arg(long, value_name = "CHAR|none", default_value_t = EscapeKey::Key(DEFAULT_KEY))]
+    escape: EscapeKey,
+    /// After the end of a piped standard input: leave when the guest was quiet for so long (0 to 3600)
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = linger)]
+    linger: Duration,
+}
+
+impl From<AttachArgs> for attach::Options {
+    fn from(args: AttachArgs) -> Self {
+        let wish = match (args.view, args.takeover) {
+            (true, _) => Wish::View,
+            (false, true) => Wish::TakeOver(args.reason.unwrap_or_default()),
+            (false, false) => Wish::Write,
+        };
+        Self {
+            vm: args.vm,
+            console: args.console,
+            wish,
+            tail: args.tail,
+            escape: args.escape,
+            linger: args.linger,
+        }
+    }
+}
+
+/// `pki`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PkiCommand {
+    /// Make a private CA, a certificate for an agent and one for a proxy
+    Init(InitArgs),
+}
+
+/// `pki init`.
+#[derive(Args, Debug)]
+pub(crate) struct InitArgs {
+    /// Where the files go; made for the owner alone if it is not there. Nothing is overwritten
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// A DNS name or IP address of the agent, beside localhost, 127.0.0.1 and ::1; may be given more than once
+    #[arg(long = "agent-name", value_name = "NAME", value_parser = SubjectName::for_agent)]
+    agent_names: Vec<SubjectName>,
+    /// An identity of the proxy; may be given more than once [default: spiffe://vmconsole.local/proxy/dev]
+    #[arg(long = "proxy-name", value_name = "URI_OR_DNS", value_parser = SubjectName::for_proxy)]
+    proxy_names: Vec<SubjectName>,
+    /// How many days all of it is valid
+    #[arg(long, default_value_t = DEFAULT_DAYS, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_DAYS)))]
+    days: u16,
+}
+
+impl From<InitArgs> for Init {
+    fn from(args: InitArgs) -> Self {
+        let InitArgs {
+            directory,
+            agent_names,
+            proxy_names,
+            days,
+        } = args;
+        Self {
+            directory,
+            agent_names,
+            proxy_names,
+            days,
+        }
+    }
+}
+
+/// The reason of a takeover.
+fn reason(text: &str) -> Result<String, String> {
+    match text.len() {
+        0..=MAX_REASON_BYTES => Ok(text.to_owned()),
+        len => Err(format!(
+            "{len} bytes are too many: {MAX_REASON_BYTES} at most"
+        )),
+    }
+}
+
+/// Seconds, with a fraction.
+fn linger(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=MAX_LINGER_SECONDS).contains(&seconds) => {
+            Ok(Duration::from_secs_f64(seconds))
+        }
+        _ => Err(format!(
+            "give seconds from 0 to {MAX_LINGER_SECONDS}, such as 0.5"
+        )),
+    }
+}
+
+/// The table of exit codes for help.
+fn exit_codes() -> String {
+    let lines = TABLE
+        .iter()
+        .map(|(code, meaning)| format!("  {code:<6} {meaning}"));
+    format!("Exit codes:\n{}", lines.collect::<Vec<_>>().join("\n"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! The command line as it is parsed, and the manual that must know all of it.
+
+use clap::{CommandFactory as _, Parser as _};
+
+use super::*;
+
+const MANUAL: &str = include_str!("../../man/vmconsolectl.1");
+
+/// The manual without the formatter's escapes.
+fn manual() -> String {
+    MANUAL.replace("\\-", "-").replace("\\&", "")
+}
+
+/// Every word that has an entry of its own, or a section: `.Fl -x` prints as `--x`.
+fn entries(manual: &str) -> Vec<String> {
+    let headed = |line: &&str| line.starts_with(".It ") || line.starts_with(".Ss ");
+    let words = |line: &str| {
+        let flags = line.contains(" Fl ");
+        line.split_whitespace()
+            .map(|word| match word.strip_prefix('-') {
+                Some(_) if flags => format!("-{word}"),
+                _ => word.to_owned(),
+            })
+            .collect::<Vec<_>>()
+    };
+    manual.lines().filter(headed).flat_map(words).collect()
+}
+
+fn every_command(command: &clap::Command) -> Vec<clap::Command> {
+    let below = command.get_subcommands().flat_map(every_command);
+    std::iter::once(command.clone()).chain(below).collect()
+}
+
+#[test]
+fn clap_finds_no_contradiction() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_manual_explains_every_command_option_and_variable() {
+    let entries = entries(&manual());
+    let mut command = Cli::command();
+    command.build();
+    let root = command.get_name().to_owned();
+    for command in every_command(&command)
+        .iter()
+        .filter(|command| command.get_name() != root)
+    {
+        let name = command.get_name().to_owned();
+        assert!(entries.contains(&name), "{name}");
+    }
+    for command in every_command(&command) {
+        for argument in command.get_arguments() {
+            let long = argument.get_long().map(|long| format!("--{long}"));
+            let env = argument
+                .get_env()
+                .map(|name| name.to_string_lossy().into_owned());
+            for wanted in long.into_iter().chain(env) {
+                assert!(
+                    entries.contains(&wanted),
+                    "{wanted} of {}",
+                    command.get_name()
+                );
+            }
+        }
+    }
+    assert!(entries.contains(&"VMCONSOLE_PKI".to_owned()));
+}
+
+#[test]
+fn the_manual_has_every_exit_code_with_its_meaning() {
+    let manual = manual().split_whitespace().collect::<Vec<_>>().join(" ");
+    for (code, meaning) in TABLE {
+        let entry = format!(
+            ".It {code} {}",
+            meaning.split_whitespace().collect::<Vec<_>>().join(" ")
+        );
+        assert!(manual.contains(&entry), "{entry}");
+    }
+}
+
+#[test]
+fn help_has_every_exit_code() {
+    let help = Cli::command().render_long_help().to_string();
+    for (code, meaning) in TABLE {
+        assert!(help.contains(&format!("{code:<6} {meaning}")), "{code}");
+    }
+}
+
+fn attach(words: &[&str]) -> Result<attach::Options, clap::Error> {
+    let words = ["vmconsolectl", "attach"].iter().chain(words);
+    match Cli::try_parse_from(words)?.command {
+        Command::Attach(args) => Ok(args.into()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn attach_is_read_as_meant() {
+    let plain = attach(&["web"]).unwrap();
+    assert_eq!((plain.vm.as_str(), plain.console.as_str()), ("web", ""));
+    assert_eq!(
+        (plain.wish, plain.escape),
+        (Wish::Write, EscapeKey::Key(0x1d))
+    );
+    assert_eq!((plain.tail, plain.linger), (0, Duration::from_secs(1)));
+    let full = attach(&[
+        "web",
+        "serial1",
+        "--takeover",
+        "--reason",
+        "why",
+        "--linger",
+        "0.5",
+    ])
+    .unwrap();
+    assert_eq!(full.console, "serial1");
+    assert_eq!(full.wish, Wish::TakeOver("why".to_owned()));
+    assert_eq!(full.linger, Duration::from_millis(500));
+    assert_eq!(
+        attach(&["web", "--escape", "none"]).unwrap().escape,
+        EscapeKey::Off
+    );
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let long = "x".repeat(MAX_REASON_BYTES + 1);
+    for words in [
+        &["web", "--view", "--takeover"][..],
+        &["web", "--reason", "x"],
+        &["web", "--takeover", "--reason", &long],
+        &["web", "--escape", "~"],
+        &["web", "--linger", "-1"],
+        &["web", "--linger", "NaN"],
+        &[],
+    ] {
+        assert_eq!(attach(words).unwrap_err().exit_code(), 2, "{words:?}");
+    }
+}
+
+#[test]
+fn certificates_last_no_longer_than_allowed() {
+    let init =
+        |days: &str| Cli::try_parse_from(["vmconsolectl", "pki", "init", "d", "--days", days]);
+    assert!(init("825").is_ok() && init("1").is_ok());
+    assert!(init("826").is_err() && init("0").is_err());
+}

@@ -1,0 +1,16 @@
+//! The built `vmconsolectl` against a stand-in for the agent that is driven, message by
+//! message, by each test. What only the real agent can show is tested with the real agent.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what helps a test fails it as the test itself would"
+)]
+
+mod certificates;
+mod fake_agent;
+mod lists;
+mod pipes;
+mod program;
+mod refusals;
+mod terminals;

@@ -1,0 +1,129 @@
+//! What every test starts from: a libvirtd, an agent on it, and a proxy's certificate.
+
+use std::time::Duration;
+
+use tempfile::TempDir;
+use vmconsole_proto::v1;
+use vmconsole_tests::agent::{Agent, AgentOptions};
+use vmconsole_tests::client::{Attached, Client, ReceiveHalf, SendHalf, Windows, endpoint, open};
+use vmconsole_tests::guest::{Guest, GuestOptions};
+use vmconsole_tests::libvirtd::Libvirtd;
+use vmconsole_tests::pki::{Credentials, PROXY_NAME, Pki};
+use vmconsole_tests::scrape::sessions_settled;
+
+/// Far more than anything takes on an idle machine.
+pub(crate) const BOUND: Duration = Duration::from_secs(120);
+
+/// A libvirtd, an agent on it, and whoever may call it.
+pub(crate) struct Host {
+    pub(crate) agent: Agent,
+    pub(crate) libvirtd: Libvirtd,
+    pub(crate) pki: Pki,
+    /// Holds the certificates; goes with the host.
+    _dir: TempDir,
+}
+
+impl Host {
+    pub(crate) fn start() -> Self {
+        Self::configured("")
+    }
+
+    /// With further tables of configuration.
+    pub(crate) fn configured(more: &str) -> Self {
+        let libvirtd = Libvirtd::start();
+        let dir = tempfile::tempdir().unwrap();
+        let pki = Pki::new(dir.path());
+        let mut options = AgentOptions::new(libvirtd.uri(), dir.path(), &[PROXY_NAME]);
+        more.clone_into(&mut options.more);
+        let agent = Agent::start(&options);
+        Self {
+            agent,
+            libvirtd,
+            pki,
+            _dir: dir,
+        }
+    }
+
+    pub(crate) fn guest(&self, name: &str) -> Guest {
+        Guest::define_and_start(&self.libvirtd, GuestOptions::named(name))
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        self.client_with(&self.pki.proxy(), Windows::default())
+            .await
+    }
+
+    pub(crate) async fn client_with(&self, credentials: &Credentials, windows: Windows) -> Client {
+        let ca = self.pki.ca_pem();
+        let way = endpoint(self.agent.grpc(), &ca, Some(credentials), windows);
+        Client::connect(&way.unwrap()).await.unwrap()
+    }
+
+    /// A connection for services that the client does not know.
+    pub(crate) async fn channel(&self) -> tonic::transport::Channel {
+        let (ca, proxy) = (self.pki.ca_pem(), self.pki.proxy());
+        let way = endpoint(self.agent.grpc(), &ca, Some(&proxy), Windows::default());
+        way.unwrap().connect().await.unwrap()
+    }
+
+    /// Attaches as soon as the agent knows the VM and it runs.
+    pub(crate) async fn attach(&self, client: &Client, request: v1::Open) -> Attached {
+        let trying = async {
+            loop {
+                match client.attach(request.clone()).await {
+                    Ok(attached) => return attached,
+                    Err(status) => {
+                        let code = status.code();
+                        let soon = [
+                            tonic::Code::NotFound,
+                            tonic::Code::FailedPrecondition,
+                            tonic::Code::Unavailable,
+                        ];
+                        assert!(soon.contains(&code), "{status:?}");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(BOUND, trying)
+            .await
+            .expect("the console opens in time")
+    }
+
+    /// A writer who has logged in and sees the shell's prompt.
+    pub(crate) async fn shell(&self, client: &Client, guest: &str) -> Attached {
+        let mut request = open(guest, v1::Mode::WriteIfFree);
+        request.start = tail(1 << 20);
+        let mut attached = self.attach(client, request).await;
+        login(&mut attached.send, &mut attached.receive).await;
+        attached
+    }
+
+    /// Every session that was opened has been closed.
+    pub(crate) async fn settled(&self) {
+        assert!(sessions_settled(self.agent.http(), BOUND).await > 0.0);
+    }
+}
+
+pub(crate) fn tail(bytes: u64) -> Option<v1::Start> {
+    Some(v1::Start {
+        from: Some(v1::start::From::TailBytes(bytes)),
+    })
+}
+
+pub(crate) async fn login(send: &mut SendHalf, receive: &mut ReceiveHalf) {
+    receive.read_until(b"login: ", BOUND).await;
+    send.type_bytes("root\n").await;
+    receive.read_until(b"Password: ", BOUND).await;
+    send.type_bytes("console\n").await;
+    receive.read_until(b"# ", BOUND).await;
+}
+
+/// Types a command and returns what came up to the next prompt.
+pub(crate) async fn run(send: &mut SendHalf, receive: &mut ReceiveHalf, command: &str) -> String {
+    // The echo has the quotes, the output does not: only the latter is waited for.
+    let ask = format!("{command}; echo en''d\n");
+    send.type_bytes(ask).await;
+    let seen = receive.read_until(b"end\r\n", BOUND).await;
+    String::from_utf8_lossy(&seen).into_owned()
+}

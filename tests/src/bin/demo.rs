@@ -1,0 +1,188 @@
+//! `make demo`: a guest, an agent, and a terminal on the guest's console.
+//!
+//! At a terminal it hands the terminal over. Without one it logs in, runs `uname -a`, prints
+//! what was said, and fails if the guest did not answer.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a demonstration speaks to a person, and ends by saying what went wrong"
+)]
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use vmconsole_tests::agent::{Agent, AgentOptions, program};
+use vmconsole_tests::guest::{Guest, GuestOptions};
+use vmconsole_tests::libvirtd::Libvirtd;
+use vmconsole_tests::{image, probe};
+
+/// The identity of the proxy that `vmconsolectl pki init` makes.
+const PROXY: &str = "spiffe://vmconsole.local/proxy/dev";
+
+/// How long the guest may take to answer.
+const BOUND: Duration = Duration::from_secs(180);
+
+fn step(text: &str) {
+    eprintln!("==> {text}");
+}
+
+fn main() -> ExitCode {
+    step("a Linux guest: Debian's cloud kernel and busybox (built once, then kept)");
+    let image = image::directory();
+    step(&format!("the guest is in {}", image.display()));
+    step("a libvirtd of the demo's own; one that runs on this machine is not touched");
+    let libvirtd = Libvirtd::start();
+    let accelerator = probe::accelerator();
+    step(&format!(
+        "starting the guest \"demo\" (domain type {})",
+        accelerator.domain_type()
+    ));
+    let guest = Guest::define_and_start(&libvirtd, GuestOptions::named("demo"));
+
+    let pki = libvirtd.dir().join("pki");
+    step("fresh development certificates: vmconsolectl pki init");
+    let made = Command::new(program("vmconsolectl"))
+        .args(["pki", "init"])
+        .arg(&pki)
+        .output();
+    let made = made.expect("vmconsolectl runs");
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+
+    step("the agent, as an unprivileged user");
+    let mut options = AgentOptions::new(libvirtd.uri(), &pki, &[PROXY]);
+    options.listen = preferred("[::1]:2223");
+    options.http = preferred("127.0.0.1:9223");
+    let agent = Agent::start(&options);
+    step(&format!(
+        "gRPC on {}, metrics on http://{}/metrics",
+        agent.grpc(),
+        agent.http()
+    ));
+
+    let done = if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        by_hand(&agent, &pki, &guest)
+    } else {
+        by_itself(&agent, &pki, &guest)
+    };
+    step("taking down what was started");
+    done
+}
+
+/// The address itself where nobody listens, else any free port beside it.
+fn preferred(address: &str) -> String {
+    match std::net::TcpListener::bind(address) {
+        Ok(_) => address.to_owned(),
+        Err(_) => {
+            let (host, _) = address.rsplit_once(':').expect("an address has a port");
+            format!("{host}:0")
+        }
+    }
+}
+
+fn attach(agent: &Agent, pki: &Path, guest: &Guest) -> Command {
+    let mut command = Command::new(program("vmconsolectl"));
+    command.env("VMCONSOLE_PKI", pki);
+    command.args([
+        "--agent",
+        &agent.grpc().to_string(),
+        "--server-name",
+        "localhost",
+    ]);
+    command.args(["attach", guest.name(), "--tail", "65536"]);
+    command
+}
+
+fn by_hand(agent: &Agent, pki: &Path, guest: &Guest) -> ExitCode {
+    step("attaching: log in as root, password \"console\"; ^] leaves, Enter ~ ? helps");
+    let status = attach(agent, pki, guest)
+        .status()
+        .expect("vmconsolectl runs");
+    ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1))
+}
+
+fn by_itself(agent: &Agent, pki: &Path, guest: &Guest) -> ExitCode {
+    step("no terminal here: logging in and running uname -a");
+    let mut attach = attach(agent, pki, guest);
+    let child = attach.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = child.expect("vmconsolectl runs");
+    let (mut input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let said = listen(output);
+    let mut transcript = Vec::new();
+    let mut all = true;
+    for (wait, answer) in [
+        ("login: ", "root\n"),
+        ("Password: ", "console\n"),
+        ("# ", "uname -a\n"),
+        ("Linux guest", ""),
+    ] {
+        all = all && heard(&said, &mut transcript, wait);
+        all = all && input.write_all(answer.as_bytes()).is_ok();
+    }
+    all = all && heard(&said, &mut transcript, "# ");
+    drop(input);
+    let left = child.wait().expect("vmconsolectl ends");
+    println!("{}", conversation(&transcript));
+    if all && left.success() {
+        step("the guest answered");
+        ExitCode::SUCCESS
+    } else {
+        eprintln!(
+            "demo: the guest did not answer within {} s",
+            BOUND.as_secs()
+        );
+        eprintln!("{}", agent.log());
+        ExitCode::FAILURE
+    }
+}
+
+/// What was said from the login prompt on, without what is meant for a terminal alone.
+fn conversation(transcript: &[u8]) -> String {
+    let text = String::from_utf8_lossy(transcript).replace(['\r', '\x1b'], "");
+    let begin = text
+        .find("login: ")
+        .and_then(|at| text[..at].rfind('\n'))
+        .unwrap_or(0);
+    text[begin..].replace("[6n", "").trim().to_owned()
+}
+
+/// What is read from `output`, as it comes.
+fn listen(mut output: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (send, receive) = sync_channel(16);
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = output.read(&mut buffer) {
+            if send.send(buffer[..count].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    receive
+}
+
+/// Waits until `text` comes after what was heard before; adds what came to the transcript.
+fn heard(said: &Receiver<Vec<u8>>, transcript: &mut Vec<u8>, text: &str) -> bool {
+    let from = transcript.len();
+    let until = Instant::now() + BOUND;
+    loop {
+        if transcript[from..]
+            .windows(text.len())
+            .any(|window| window == text.as_bytes())
+        {
+            return true;
+        }
+        match said.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(bytes) => transcript.extend(bytes),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return false,
+        }
+    }
+}
