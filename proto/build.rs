@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         // `connect` would pull a transport into the agent, which has its own accept loop.
         .build_transport(false)
+        .codec_path("crate::codec::SmallBuffers")
         // Output and input bytes are shared slices of the message they came in, not copies.
         .bytes(".vmconsole.v1.Output.data")
         .bytes(".vmconsole.v1.Input.data")

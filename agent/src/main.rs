@@ -8,16 +8,12 @@ use clap::{Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
-use vmconsole_agent::app::App;
+use vmconsole_agent::app::{self, App};
 use vmconsole_agent::config::Config;
 use vmconsole_agent::hypervisor::libvirt::{LibvirtConfig, LibvirtHypervisor};
 use vmconsole_agent::metrics::Metrics;
 use vmconsole_agent::shutdown::Tasks;
 use vmconsole_agent::{telemetry, tls};
-
-/// Threads that serve clients. More make one stream slower and idle memory larger; a host's
-/// cores belong to its guests.
-const MAX_WORKERS: usize = 4;
 
 /// How long a stop waits for libvirt's connections to close.
 const CLOSE_LIBVIRT: Duration = Duration::from_secs(5);
@@ -90,11 +86,8 @@ fn run(path: &Path) -> Result<(), Failure> {
     let config = Config::load(path)?;
     let logging = telemetry::start(&config.log)?;
     raise_descriptors();
-    let workers = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(MAX_WORKERS);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
+        .worker_threads(app::workers())
         .thread_name("vmconsole")
         .enable_all()
         .build()?;

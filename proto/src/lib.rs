@@ -3,6 +3,8 @@
 //! The files themselves are the reference: every message, field and promise is
 //! described there.
 
+pub mod codec;
+
 /// Package `vmconsole.v1`.
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {

@@ -35,6 +35,23 @@ async fn what_is_listed_can_be_attached_and_echoes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn input_that_is_not_echoed_is_acknowledged_all_the_same() {
+    let host = host(&[("idle", Mode::Idle)], "");
+    let test = async {
+        let client = host.connect(Windows::default()).await;
+        let mut attached = client.attach(open("idle", WriteIfFree)).await.unwrap();
+        attached.send.type_bytes(&b"secret"[..]).await;
+        let pick = |message| match message {
+            Response::InputAck(ack) => Some(ack),
+            _ => None,
+        };
+        let ack = attached.receive.wait_for("InputAck", SOON, pick).await;
+        assert_eq!((ack.offset, ack.window), (6, attached.opened.input_window));
+    };
+    settled(&host, test).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_writer_is_refused_or_views_and_a_takeover_is_told_to_the_first() {
     let host = host(&[("echo", Mode::Echo)], "");
     let test = async {

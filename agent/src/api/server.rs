@@ -200,7 +200,9 @@ impl GrpcServer {
         address: SocketAddr,
         stop: CancellationToken,
     ) {
+        // Boxed, so that a connection that lasts does not hold the room of its handshake.
         let handshake = self.handshakes.handshake(stream, address, self.tls.clone());
+        let handshake = Box::pin(handshake);
         let secured = tokio::select! {
             biased; // to stop comes before everything
             () = stop.cancelled() => return,
@@ -217,7 +219,7 @@ impl GrpcServer {
         };
         self.metrics.active.inc();
         let active = self.metrics.active.clone();
-        self.speak(TokioIo::new(io), peer, stop).await;
+        Box::pin(self.speak(TokioIo::new(Box::new(io)), peer, stop)).await;
         active.dec();
     }
 

@@ -1,6 +1,7 @@
 //! One session's view of a console: what it has been told, and what is new to it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
@@ -14,6 +15,10 @@ use crate::core::output::{Cursor, Next};
 use crate::core::position::Position;
 use crate::core::reason::Reason;
 use crate::core::window::Room;
+
+/// How long the answer to input waits for output to go with it: an echo is there in less,
+/// and each message of its own costs a client and the agent more than the echo itself.
+const ANSWER_HELD: Duration = Duration::from_millis(5);
 
 /// Something that is new to a viewer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +51,8 @@ pub struct Viewer {
     changed: watch::Receiver<()>,
     refused: std::vec::IntoIter<Refused>,
     input_done: u64,
+    /// Until when the answer to input waits for output to go with it.
+    answer_held: Option<Instant>,
     writer_told: WriterChange,
     roster_told: u64,
     state_told: Option<u64>,
@@ -69,6 +76,7 @@ impl Viewer {
             changed,
             refused: Vec::new().into_iter(),
             input_done: 0,
+            answer_held: None,
             writer_told: shared.writer.clone(),
             roster_told: shared.roster_version,
             state_told: None,
@@ -144,6 +152,7 @@ impl Viewer {
             () = self.answers.notified() => {}
             // The sender is in the console that we hold: it cannot be closed.
             _ = self.changed.changed() => {}
+            () = at(self.answer_held) => {}
         }
     }
 
@@ -165,10 +174,18 @@ impl Viewer {
             return Some(Item::InputRefused(refused));
         }
         let done = seat.input.done();
-        (done != self.input_done).then(|| {
-            self.input_done = done;
-            Item::InputDone(done)
-        })
+        let new = done - self.input_done;
+        if new == 0 {
+            return None;
+        }
+        let now = Instant::now();
+        let until = *self.answer_held.get_or_insert(now + ANSWER_HELD);
+        if now < until && new < INPUT_WINDOW / 2 {
+            return None;
+        }
+        self.input_done = done;
+        self.answer_held = None;
+        Some(Item::InputDone(done))
     }
 
     fn news(&mut self, shared: &Shared, room: Room) -> Option<Item> {
@@ -199,11 +216,25 @@ impl Viewer {
         let max = usize::try_from(room).unwrap_or(usize::MAX).min(MAX_FRAME);
         let next = output.next(cursor, max, shared.gather.hidden());
         self.position = cursor.position();
+        if next != Next::Idle
+            && let Some(until) = &mut self.answer_held
+        {
+            // It goes with this.
+            *until = Instant::now();
+        }
         if next == Next::Idle {
             ended
         } else {
             Some(Item::Output(next))
         }
+    }
+}
+
+/// Waits until `time`, or for ever.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
     }
 }
 

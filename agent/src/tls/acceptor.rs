@@ -23,6 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::cork::Corked;
 use super::failure::{HandshakeError, HandshakeFailure};
 use super::identity::{Fingerprint, claims};
 use super::metrics::HandshakeMetrics;
@@ -61,7 +62,7 @@ pub struct Peer {
 #[derive(Debug)]
 pub struct Secured<S = TcpStream> {
     /// The HTTP/2 bytes, from the preface on.
-    pub io: Prefaced<TlsStream<S>>,
+    pub io: Prefaced<Corked<S>>,
     /// Who is at the other end.
     pub peer: Peer,
 }
@@ -186,9 +187,9 @@ where
         Ok(peer) => peer,
         Err(failure) => return Err((failure.into(), Some(close_tls(tls).await))),
     };
-    match Prefaced::read(tls).await {
+    match Prefaced::read(Corked::new(tls)).await {
         Ok(io) => Ok(Secured { io, peer }),
-        Err((error, tls)) => Err((error, Some(close_tls(tls).await))),
+        Err((error, tls)) => Err((error, Some(close_tls(tls.into_inner()).await))),
     }
 }
 

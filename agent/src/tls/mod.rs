@@ -5,6 +5,7 @@
 //! so that a refusal can be said in gRPC. The accept loop is not here.
 
 mod acceptor;
+mod cork;
 mod failure;
 mod files;
 mod identity;
@@ -15,6 +16,7 @@ mod preface;
 mod testing;
 
 pub use acceptor::{Handshakes, Peer, Secured};
+pub use cork::Corked;
 pub use failure::{HandshakeError, HandshakeFailure};
 pub use files::{TlsError, server_config};
 pub use identity::{AllowList, Fingerprint, IdentityError, MAX_IDENTITIES, identities};

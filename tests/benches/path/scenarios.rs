@@ -90,7 +90,7 @@ pub(crate) async fn run(chosen: &[String]) -> Vec<Row> {
 }
 
 fn servers(modes: &[Mode]) -> [Server; 3] {
-    Kind::ALL.map(|kind| Server::start(kind, modes))
+    Kind::all().map(|kind| Server::start(kind, modes))
 }
 
 async fn one_session_each(servers: &[Server; 3]) -> Vec<Session> {
@@ -192,7 +192,13 @@ async fn memory() -> Vec<Row> {
     let consoles = usage::memory(agent.pid()).rss;
     let own = per_session(&agent, SESSIONS).await;
     let relay = per_session(&relay, SESSIONS).await;
-    let socat = per_session(&Server::start(Kind::Socat, &[Mode::Idle]), PROCESSES).await;
+    let [.., third] = Kind::all();
+    let count = if third == Kind::Socat {
+        PROCESSES
+    } else {
+        SESSIONS
+    };
+    let socat = per_session(&Server::start(third, &vec![Mode::Idle; count]), count).await;
     let mib = |kib: f64| Some(kib / 1024.0);
     let a_console = (consoles - base) / (CONSOLES - 1) as f64;
     let further = further_streams().await;

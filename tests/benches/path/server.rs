@@ -48,10 +48,39 @@ pub(crate) enum Kind {
     Relay,
     /// socat, a process a session.
     Socat,
+    /// The agent as it was: the program that [`BEFORE`] names.
+    Before,
 }
 
+/// The environment variable that names an earlier build of `standin-agent`, to be measured
+/// in socat's place.
+const BEFORE: &str = "VMCONSOLE_BENCH_BEFORE";
+
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::Agent, Self::Relay, Self::Socat];
+    /// What runs, if it is an agent.
+    fn programs(self) -> Option<Programs> {
+        match self {
+            Self::Agent => Some(PROGRAMS),
+            Self::Before => {
+                let agent = std::env::var(BEFORE).expect("it is set");
+                Some(Programs {
+                    agent: agent.leak(),
+                    ..PROGRAMS
+                })
+            }
+            Self::Relay | Self::Socat => None,
+        }
+    }
+
+    /// What is measured side by side.
+    pub(crate) fn all() -> [Self; 3] {
+        let third = if std::env::var_os(BEFORE).is_some() {
+            Self::Before
+        } else {
+            Self::Socat
+        };
+        [Self::Agent, Self::Relay, third]
+    }
 }
 
 /// A server in front of far sides.
@@ -83,8 +112,8 @@ impl Server {
             .map(|(number, mode)| (format!("vm{number:04}"), *mode))
             .collect();
         let names = consoles.iter().map(|(name, _)| name.clone()).collect();
-        let way = if kind == Kind::Agent {
-            let host = Box::new(StandinHost::start(PROGRAMS, &consoles, CONFIG));
+        let way = if let Some(programs) = kind.programs() {
+            let host = Box::new(StandinHost::start(programs, &consoles, CONFIG));
             let endpoint = Box::new(host.endpoint(Windows::default()));
             Way::Agent(host, endpoint)
         } else {
@@ -158,7 +187,7 @@ impl Plain {
         let far = socket(dir.path(), &consoles[0].0);
         let (process, address) = match kind {
             Kind::Socat => socat(&pki, &far),
-            Kind::Relay | Kind::Agent => relay(&pki, &far),
+            _ => relay(&pki, &far),
         };
         Self {
             process,

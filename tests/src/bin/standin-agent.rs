@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
-use vmconsole_agent::app::App;
+use vmconsole_agent::app::{self, App};
 use vmconsole_agent::config::Config;
 use vmconsole_agent::metrics::Metrics;
 use vmconsole_agent::shutdown::Tasks;
@@ -23,6 +23,7 @@ fn main() -> Result<(), Failure> {
         .next()
         .ok_or("usage: standin-agent CONFIG SOCKET…")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(app::workers())
         .enable_all()
         .build()?;
     runtime.block_on(run(&config, arguments.collect()))

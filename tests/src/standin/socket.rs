@@ -1,10 +1,15 @@
 //! A console that is a unix socket: drained by a task, written when it takes bytes.
 
+use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::task::AbortOnDropHandle;
 use vmconsole_agent::endpoint::{
     Attachment, Endpoint, EndpointEnd, EndpointError, EndpointKind, OutputSink,
@@ -46,38 +51,41 @@ impl Endpoint for SocketEndpoint {
     ) -> Result<Box<dyn Attachment>, EndpointError> {
         let stream = UnixStream::connect(&self.path).await;
         let stream = stream.map_err(|error| EndpointError::NotReady(error.to_string()))?;
-        let stream = Arc::new(stream);
-        let reader = self
-            .tasks
-            .spawn_owned("standin", drain(stream.clone(), sink));
-        Ok(Box::new(Attached { stream, reader }))
+        let (reader, writer) = stream.into_split();
+        let reader = self.tasks.spawn_owned("standin", drain(reader, sink));
+        Ok(Box::new(Attached { writer, reader }))
     }
 }
 
-async fn drain(stream: Arc<UnixStream>, sink: Arc<dyn OutputSink>) {
+async fn drain(mut stream: OwnedReadHalf, sink: Arc<dyn OutputSink>) {
     let end = loop {
-        if let Err(error) = stream.readable().await {
-            break EndpointEnd::Lost(error.to_string());
-        }
-        let read = BUFFER.with_borrow_mut(|buffer| {
-            let count = stream.try_read(buffer)?;
-            if count > 0 {
-                sink.output(&buffer[..count]);
-            }
-            Ok::<_, io::Error>(count)
-        });
-        match read {
+        match poll_fn(|cx| read(&mut stream, sink.as_ref(), cx)).await {
             Ok(0) => break EndpointEnd::Eof,
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => break EndpointEnd::Lost(error.to_string()),
         }
     };
     sink.ended(end);
 }
 
+/// One read: the socket is not asked again before it has more, if it gave less than fits.
+fn read(
+    stream: &mut OwnedReadHalf,
+    sink: &dyn OutputSink,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    BUFFER.with_borrow_mut(|buffer| {
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+        if !buffer.filled().is_empty() {
+            sink.output(buffer.filled());
+        }
+        Poll::Ready(Ok(buffer.filled().len()))
+    })
+}
+
 struct Attached {
-    stream: Arc<UnixStream>,
+    writer: OwnedWriteHalf,
     reader: AbortOnDropHandle<()>,
 }
 
@@ -86,8 +94,8 @@ impl Attachment for Attached {
     async fn write(&mut self, bytes: &[u8]) -> Result<usize, EndpointError> {
         let broken = |error: io::Error| EndpointError::Unreachable(error.to_string());
         loop {
-            self.stream.writable().await.map_err(broken)?;
-            match self.stream.try_write(bytes) {
+            self.writer.writable().await.map_err(broken)?;
+            match self.writer.try_write(bytes) {
                 Ok(count) => return Ok(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(broken(error)),

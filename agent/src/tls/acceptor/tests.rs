@@ -469,7 +469,7 @@ async fn sessions_are_never_resumed() {
         let (ours, theirs) = duplex(64 * 1024);
         let serve = async {
             let mut secured = site.secure(ours).await.expect("secured");
-            let kind = secured.io.get_ref().get_ref().1.handshake_kind();
+            let kind = secured.io.get_ref().get_ref().get_ref().1.handshake_kind();
             assert_eq!(kind, Some(rustls::HandshakeKind::Full));
             secured.io.shutdown().await.expect("closes");
         };
