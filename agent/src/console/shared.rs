@@ -205,7 +205,10 @@ impl Shared {
                     writer: Some(request.participant.clone()),
                     epoch: self.lease.epoch(),
                     reason: displaced.map(|_| Reason::TakenOver),
-                    takeover_reason: request.takeover_reason.clone(),
+                    takeover_reason: match displaced {
+                        Some(_) => request.takeover_reason.clone(),
+                        None => String::new(),
+                    },
                 };
                 Ok(())
             }
