@@ -66,6 +66,16 @@ fn the_tilde_escapes_help_and_leave() {
 }
 
 #[test]
+fn a_terminals_answer_to_the_guest_leaves_the_tilde_escapes_alone() {
+    let (_root, _agent, mut terminal, mut stream) = writing();
+    terminal.type_keys(b"\r\x1b[24;3R");
+    assert_eq!(stream.input(8, 1024), b"\r\x1b[24;3R");
+    terminal.type_keys(b"~.");
+    stream.detached();
+    assert_eq!(terminal.end(), Some(0));
+}
+
+#[test]
 fn an_agent_that_does_not_answer_keeps_nobody() {
     let (_root, _agent, mut terminal, _stream) = writing();
     terminal.type_keys(&[0x1d, b'q']);
