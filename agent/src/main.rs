@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{debug, warn};
 use vmconsole_agent::app::{self, App};
 use vmconsole_agent::config::Config;
 use vmconsole_agent::hypervisor::libvirt::{LibvirtConfig, LibvirtHypervisor};
@@ -101,7 +101,7 @@ fn raise_descriptors() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
     match raised {
-        Ok(limit) => info!(limit, "descriptors"),
+        Ok(limit) => debug!(limit, "descriptors"),
         Err(error) => warn!(%error, "the limit of descriptors stays as it is"),
     }
 }
