@@ -8,15 +8,18 @@ help:
 	@echo "make lint   format, clippy, licences, interface, documentation"
 	@echo "make bench  the byte path beside a plain TLS relay and socat"
 
-# Builds as you; only what needs root is run as root.
+# Builds as you; only what needs root is run as root. Whether that can be had is asked first:
+# a build takes minutes.
 demo:
 	@tests/setup.sh demo
+	@tests/as-root.sh true
 	@echo "==> building (the first time takes some minutes)"
 	@cargo build --quiet --workspace
 	@tests/demo.sh
 
 test:
 	@tests/setup.sh test
+	@tests/as-root.sh true
 	@cargo build --workspace --all-targets
 	@tests/run.sh
 
@@ -26,9 +29,11 @@ lint: proto docs
 	@tests/deny.sh
 
 proto:
+	@tests/setup.sh lint
 	@tests/proto.sh
 
 docs:
+	@tests/setup.sh build
 	@RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --quiet
 
 # `make bench SCENARIOS="bulk round-trip"` runs some of it.

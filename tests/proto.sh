@@ -1,6 +1,7 @@
 #!/bin/sh
 # Checks the interface: style, comments, and that it breaks nothing that the commit before
-# had. buf comes with a Python package.
+# had. buf comes with a Python package. It refuses to take a commit before that it cannot
+# read for one that is not there.
 set -eu
 version=1.75.0
 cd "$(dirname "$0")/.."
@@ -14,11 +15,25 @@ if [ ! -x "$buf" ]; then
 	mv "$venv.new" "$venv"
 fi
 "$buf" lint proto
-if git rev-parse --quiet --verify HEAD~1:proto/vmconsole >/dev/null; then
-	before=$(mktemp -d)
-	trap 'rm -rf "$before"' EXIT
-	git archive HEAD~1 proto | tar -x -C "$before"
-	"$buf" breaking proto --against "$before/proto"
-else
-	echo "proto: the commit before has no interface to compare with" >&2
+
+die() { echo "proto: $*" >&2; exit 1; }
+
+# The commit itself names its parent in a shallow clone too.
+head=$(git cat-file commit HEAD) || die "git cannot read this checkout: nothing to compare the interface with"
+before=$(printf '%s\n' "$head" | sed -n '/^$/q; s/^parent //p' | head -n 1)
+if [ -z "$before" ]; then
+	echo "proto: this is the first commit: there is no interface before it" >&2
+	exit 0
 fi
+git cat-file -e "$before^{tree}" ||
+	die "the commit before, $before, is not in this clone; get it with: git fetch --deepen=1"
+had=$(git ls-tree -d "$before" proto/vmconsole) || die "git cannot read the commit before, $before"
+if [ -z "$had" ]; then
+	echo "proto: the commit before has no interface" >&2
+	exit 0
+fi
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+git archive --output="$tree/before.tar" "$before" proto
+tar -x -f "$tree/before.tar" -C "$tree"
+"$buf" breaking proto --against "$tree/proto"

@@ -1,15 +1,17 @@
 #!/bin/sh
-# Runs every test, as root since the end-to-end tests start a libvirtd of their own.
+# Runs every test. cargo runs as you and only the end-to-end tests as root, since they start
+# a libvirtd of their own: nothing that root made stays where you could not remove it.
+#
+#   usage: tests/run.sh [FILTER]...      as of Rust's test harness
 set -eu
-
-if [ "$(id -u)" -ne 0 ]; then
-	command -v sudo >/dev/null 2>&1 || {
-		echo "test: the end-to-end tests need root or sudo" >&2
-		exit 1
-	}
-	exec sudo --preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME,CARGO_TARGET_DIR "$0" "$@"
-fi
-
 cd "$(dirname "$0")/.."
+
+CARGO_TARGET_DIR=$(tests/target-dir.sh)
+export CARGO_TARGET_DIR
+# What the tests would make on first use, and then as root.
+tests/guest/build.sh "$CARGO_TARGET_DIR/guest" >/dev/null
+tests/python/venv.sh >/dev/null
+
 # The guests run under emulation: more of them at a time than there are cores only wait.
-exec cargo test --workspace --quiet -- --test-threads="$(nproc)" "$@"
+exec cargo --config "target.'cfg(unix)'.runner=['tests/as-root.sh']" \
+	test --workspace --quiet -- --test-threads="$(nproc)" "$@"

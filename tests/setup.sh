@@ -1,26 +1,33 @@
 #!/bin/sh
-# Installs what this project needs from Debian, and makes the unprivileged user
-# that the tests run the agent as. It only adds what is missing, says what it
-# does, and starts and configures no service.
+# Installs what this project needs from Debian, and makes the unprivileged user that the
+# tests run the agent as. It adds what is missing, says what it does, and configures no
+# service. Where systemd runs, Debian starts the services it installs: libvirtd and what
+# belongs to it, which are left running though nothing here uses them, and Prometheus, which
+# is stopped again.
 #
-#   usage: tests/setup.sh build|demo|test
+#   usage: tests/setup.sh build|lint|demo|test
 #     build   what compiling needs
-#     demo    build, and libvirt, QEMU, what the guest is made from, and the user
-#             vmconsole-test, which the agent runs as
+#     lint    build, and what the check of the interface needs
+#     demo    build, and libvirt, QEMU, what builds the guest, and the user
+#             vmconsole-test, which the agent runs as; on x86_64 only, as the guest is
 #     test    demo, and the tools that the tests drive
 #
 # Run as root or with sudo at hand. Where all is there it changes nothing.
 set -eu
 export LC_ALL=C
+# Plain `su` keeps a user's PATH, which lacks what makes users and installs packages.
+PATH=$PATH:/usr/sbin:/sbin
 
 user=vmconsole-test
 build="gcc libc6-dev pkg-config libvirt-dev"
 demo="$build libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
-	apt dpkg busybox-static cpio xz-utils util-linux bsdutils passwd"
+	apt dpkg cpio xz-utils util-linux bsdutils passwd"
+lint="$build git python3 python3-venv"
 test="$demo openssl prometheus python3 python3-venv socat"
 
 case ${1:-} in
 build) packages=$build ;;
+lint) packages=$lint ;;
 demo) packages=$demo ;;
 test) packages=$test ;;
 *)
@@ -36,6 +43,15 @@ if ! command -v dpkg-query >/dev/null 2>&1; then
 	exit 1
 fi
 
+needs_guest=
+case $1 in
+demo | test) needs_guest=yes ;;
+esac
+if [ -n "$needs_guest" ] && [ "$(dpkg --print-architecture)" != amd64 ]; then
+	say "the guest of the demo and the tests is x86_64, and so must this machine be"
+	exit 1
+fi
+
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
 # What stands on the PATH or under another package's name counts as there.
@@ -45,7 +61,7 @@ present() {
 	pkg-config) command -v pkg-config >/dev/null 2>&1 ;;
 	prometheus) command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1 ;;
 	python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
-	python3 | socat | cpio) command -v "$1" >/dev/null 2>&1 ;;
+	git | python3 | socat | cpio) command -v "$1" >/dev/null 2>&1 ;;
 	*) installed "$1" ;;
 	esac
 }
@@ -83,7 +99,12 @@ if [ -n "$missing" ]; then
 	esac
 fi
 
-if [ "$1" != build ]; then
+if [ -n "$needs_guest" ]; then
+	# tests/guest/build.sh downloads these, and installs none.
+	if ! apt-get download --print-uris linux-image-cloud-amd64 busybox-static >/dev/null 2>&1; then
+		say "fetching apt's package lists"
+		as_root apt-get update -qq
+	fi
 	if ! getent passwd "$user" >/dev/null; then
 		say "creating the system user $user"
 		as_root useradd --system --user-group --no-create-home --home-dir /nonexistent \

@@ -26,21 +26,23 @@ need cpio cpio
 need flock util-linux
 need xz xz-utils
 need sha256sum coreutils
-
-# Debian's busybox-static puts the static binary in /bin/busybox; the package
-# named plain busybox puts a dynamic one there, which would not run in the guest.
-busybox=$(command -v busybox 2>/dev/null || true)
-if [ -z "$busybox" ] || LD_TRACE_LOADED_OBJECTS=1 "$busybox" true 2>/dev/null | grep -q libc; then
-	missing="$missing busybox-static"
-fi
+need setpriv util-linux
 [ -z "$missing" ] || die "missing:$missing; install with: sudo apt-get install$missing"
 
-mkdir -p "$cache"
+# The tests, which run as root, keep in the second what they have learnt. It is made here so
+# that it belongs to whoever owns the cache, and can be removed by them.
+mkdir -p "$cache" "$cache/libvirt-capabilities"
 cache=$(cd "$cache" && pwd)
+# For the same reason root builds as the cache's owner.
+owner=$(stat -c %u "$cache")
+if [ "$(id -u)" -eq 0 ] && [ "$owner" -ne 0 ]; then
+	exec setpriv --reuid="$owner" --regid="$(stat -c %g "$cache")" --clear-groups -- \
+		"$here/build.sh" "$cache"
+fi
 exec 9>"$cache/lock"
 flock 9
 
-recipe=$(cat "$0" "$busybox" | sha256sum | cut -c1-12)
+recipe=$(sha256sum <"$0" | cut -c1-12)
 
 # A stamp that is newer than apt's package lists cannot name an old kernel, so
 # the second call asks apt nothing.
@@ -51,19 +53,26 @@ if [ -n "$(find "$current/stamp" -newer /var/lib/apt/lists 2>/dev/null)" ] &&
 	exit 0
 fi
 
+candidate() { apt-cache policy "$1" | sed -n 's/^ *Candidate: \([0-9].*\)/\1/p'; }
+unknown() { die "apt knows no $1; refresh its lists with: sudo apt-get update"; }
+
 meta=linux-image-cloud-amd64
 package=$(apt-cache depends --no-recommends --no-suggests "$meta" 2>/dev/null |
 	sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1)
-[ -n "$package" ] || die "apt knows no $meta; refresh its lists with: sudo apt-get update"
-version=$(apt-cache policy "$package" | sed -n 's/^ *Candidate: //p')
-key=$recipe-$(echo "$package-$version" | tr -c 'A-Za-z0-9.\n' '_')
+[ -n "$package" ] || unknown "$meta"
+version=$(candidate "$package")
+# Unpacked, not installed: Debian installs it only in place of the busybox it comes with.
+busybox_version=$(candidate busybox-static)
+[ -n "$busybox_version" ] || unknown busybox-static
+key=$recipe-$(echo "$package-$version-$busybox_version" | tr -c 'A-Za-z0-9.\n' '_')
 out=$cache/$key
 
 publish() {
 	ln -sfn "$key" "$cache/current.new"
 	mv -T "$cache/current.new" "$current"
 	# A run that is still going may boot an older guest: those of the last day stay.
-	find "$cache" -mindepth 1 -maxdepth 1 -type d ! -name "$key" -mtime +0 -exec rm -rf {} +
+	find "$cache" -mindepth 1 -maxdepth 1 -type d ! -name "$key" -mtime +0 \
+		\( -name '*-linux_image_*' -o -name 'building.*' \) -exec rm -rf {} +
 	echo "$out"
 }
 
@@ -77,13 +86,17 @@ work=$(mktemp -d "$cache/building.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
-say "downloading $package $version"
+say "downloading $package $version and busybox-static $busybox_version"
 (
 	cd "$work"
-	apt-get -o APT::Sandbox::User= download "$package=$version" >apt.log 2>&1 ||
-		{ cat apt.log >&2; exit 1; }
-) || die "apt could not download $package; refresh its lists with: sudo apt-get update"
+	apt-get -o APT::Sandbox::User= download "$package=$version" \
+		"busybox-static=$busybox_version" >apt.log 2>&1 || { cat apt.log >&2; exit 1; }
+) || die "apt could not download them; refresh its lists with: sudo apt-get update"
 dpkg -x "$work"/linux-image-*.deb "$work/kernel"
+dpkg -x "$work"/busybox-static_*.deb "$work/busybox"
+# Where Debian has merged /usr, packages moved their programs there.
+busybox=$work/busybox/bin/busybox
+[ -x "$busybox" ] || busybox=$work/busybox/usr/bin/busybox
 kernel=$(basename "$work"/kernel/boot/vmlinuz-*)
 kernel=${kernel#vmlinuz-}
 [ -d "$work/kernel/usr/lib/modules/$kernel" ] &&

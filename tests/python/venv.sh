@@ -6,7 +6,8 @@ set -eu
 export LC_ALL=C
 top=$(cd "$(dirname "$0")/../.." && pwd)
 here=$top/tests/python
-target=${CARGO_TARGET_DIR:-$top/target}
+cd "$top"
+target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target"
 target=$(cd "$target" && pwd)
 

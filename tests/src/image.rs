@@ -1,13 +1,15 @@
 //! The guest's kernel and initramfs, built by `tests/guest/build.sh` when the
 //! cache has none. It refuses to boot anything else.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Where built guests, and what was learnt about booting them, are kept.
+/// Where built guests, and what was learnt about booting them, are kept: in cargo's target
+/// directory, as the environment or else the workspace has it.
 pub fn cache_dir() -> PathBuf {
-    workspace().join("target/guest")
+    cache_within(std::env::var_os("CARGO_TARGET_DIR"))
 }
 
 /// The directory that holds `vmlinuz`, `initrd.img` and `cmdline`, built on the
@@ -29,6 +31,13 @@ pub fn command_line() -> String {
         .to_owned()
 }
 
+/// A relative target directory is meant from the workspace, where cargo was started: a test
+/// runs in its own crate's directory.
+fn cache_within(target: Option<OsString>) -> PathBuf {
+    let target = target.unwrap_or_else(|| "target".into());
+    workspace().join(target).join("guest")
+}
+
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -48,4 +57,17 @@ fn build() -> PathBuf {
         script.display()
     );
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_lies_in_the_target_directory_that_cargo_was_given() {
+        let given = |target: &str| cache_within(Some(target.into()));
+        assert_eq!(given("/srv/built"), Path::new("/srv/built/guest"));
+        assert_eq!(given("built"), workspace().join("built/guest"));
+        assert_eq!(cache_within(None), workspace().join("target/guest"));
+    }
 }
