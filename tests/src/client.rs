@@ -25,9 +25,6 @@ use crate::pki::{AGENT_NAME, Credentials};
 /// Messages that wait to be sent on one stream.
 const SEND_QUEUE: usize = 64;
 
-/// The largest HTTP/2 frame that is taken, in bytes: a whole message of output in one.
-const MAX_FRAME: u32 = 80 * 1024;
-
 /// How much the agent may send before the client has read it, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Windows {
@@ -73,7 +70,6 @@ pub fn endpoint(
     let endpoint = Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls)?;
     Ok(endpoint
         .tcp_nodelay(true)
-        .max_frame_size(MAX_FRAME)
         .initial_stream_window_size(windows.stream)
         .initial_connection_window_size(windows.connection))
 }

@@ -21,6 +21,8 @@ mod work;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use tokio::task::JoinSet;
+
 /// File descriptors that the largest scenario takes, in each process.
 const DESCRIPTORS: u64 = 4096;
 
@@ -31,9 +33,20 @@ fn main() -> ExitCode {
         .skip(1)
         .filter(|word| !word.starts_with('-'))
         .collect();
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    // The client's work is on a worker, and on one: waking another thread for each message
+    // costs more than what there is to do with it, whichever way it came.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime starts");
     let begun = Instant::now();
-    let rows = runtime.block_on(scenarios::run(&chosen));
+    let work = async {
+        JoinSet::from_iter([scenarios::run(chosen)])
+            .join_all()
+            .await
+    };
+    let rows = runtime.block_on(work).concat();
     let missed = table::print(&rows);
     println!(
         "\n{missed} goals missed; medians of interleaved rounds, {} s in all",

@@ -40,20 +40,25 @@ fn entries(path: &str) -> Vec<String> {
 
 /// The CPU time that the process and its living children have used.
 pub(crate) fn cpu(pid: i32) -> Duration {
-    let mut nanoseconds = 0;
-    for pid in tree(pid) {
-        for task in entries(&format!("/proc/{pid}/task")) {
-            let path = format!("/proc/{pid}/task/{task}/schedstat");
-            let text = fs::read_to_string(path).unwrap_or_default();
-            let ran = text
-                .split_whitespace()
-                .next()
-                .and_then(|ran| ran.parse::<u64>().ok());
-            nanoseconds += ran.unwrap_or(0);
-        }
-    }
-    assert!(nanoseconds > 0, "the kernel keeps no /proc/PID/schedstat");
-    Duration::from_nanos(nanoseconds)
+    tree(pid).into_iter().map(cpu_alone).sum()
+}
+
+/// The CPU time that the bench itself, the client, has used.
+pub(crate) fn own_cpu() -> Duration {
+    cpu_alone(nix::unistd::getpid().as_raw())
+}
+
+fn cpu_alone(pid: i32) -> Duration {
+    let ran = |task: String| {
+        let text = fs::read_to_string(format!("/proc/{pid}/task/{task}/schedstat"));
+        // A thread that has ended meanwhile is not counted any more.
+        let text = text.unwrap_or_default();
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let tasks = entries(&format!("/proc/{pid}/task"));
+    let ran = tasks.into_iter().filter_map(ran).sum();
+    assert!(ran > 0, "the kernel keeps no /proc/{pid}/task/*/schedstat");
+    Duration::from_nanos(ran)
 }
 
 /// The memory that the process and its children hold.

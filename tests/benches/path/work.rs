@@ -30,16 +30,20 @@ pub(crate) struct Cost {
     pub(crate) wall: Duration,
     /// How much CPU time the server used.
     pub(crate) cpu: Duration,
+    /// How much the client used.
+    pub(crate) client: Duration,
 }
 
 impl Cost {
     /// Measures `work`.
     pub(crate) async fn of<T>(server: &Server, work: impl Future<Output = T>) -> (Self, T) {
-        let (cpu, begun) = (usage::cpu(server.pid()), Instant::now());
+        let (cpu, client) = (usage::cpu(server.pid()), usage::own_cpu());
+        let begun = Instant::now();
         let result = work.await;
         let wall = begun.elapsed();
         let cpu = usage::cpu(server.pid()).saturating_sub(cpu);
-        (Self { wall, cpu }, result)
+        let client = usage::own_cpu().saturating_sub(client);
+        (Self { wall, cpu, client }, result)
     }
 
     /// The CPU time in percent of one core.
