@@ -10,6 +10,7 @@ use vmconsole_tests::guest::{Guest, GuestOptions};
 use vmconsole_tests::libvirtd::Libvirtd;
 use vmconsole_tests::pki::{Credentials, PROXY_NAME, Pki};
 use vmconsole_tests::scrape::sessions_settled;
+use vmconsole_tests::wait;
 
 /// Far more than anything takes on an idle machine.
 pub(crate) const BOUND: Duration = Duration::from_secs(120);
@@ -36,6 +37,9 @@ impl Host {
         let mut options = AgentOptions::new(libvirtd.uri(), dir.path(), &[PROXY_NAME]);
         more.clone_into(&mut options.more);
         let agent = Agent::start(&options);
+        wait::until("the agent has read the VMs", BOUND, || {
+            agent.log().contains("every VM was read")
+        });
         Self {
             agent,
             libvirtd,

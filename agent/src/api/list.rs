@@ -91,12 +91,17 @@ impl Filter {
 /// One page of consoles.
 ///
 /// # Errors
-/// BAD_REQUEST for a malformed filter or page token.
+/// BAD_REQUEST for a malformed filter or page token, ENDPOINT_LOST before the hypervisor
+/// was read.
 pub(super) fn page(
     directory: &Directory,
     request: v1::ListConsolesRequest,
 ) -> Result<v1::ListConsolesResponse, Status> {
     let filter = Filter::new(request.filter)?;
+    if !directory.synced {
+        let message = "the hypervisor was not read yet: try again in a moment";
+        return Err(status(Reason::EndpointLost, message));
+    }
     let size = match request.page_size as usize {
         0 => DEFAULT_PAGE,
         size => size.min(MAX_PAGE),

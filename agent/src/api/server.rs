@@ -217,10 +217,8 @@ impl GrpcServer {
             warn!(peer.address = %address, "a connection was closed: there are limits.connections of them");
             return;
         };
-        self.metrics.active.inc();
-        let active = self.metrics.active.clone();
-        Box::pin(self.speak(TokioIo::new(Box::new(io)), peer, stop)).await;
-        active.dec();
+        let _active = Active::new(&self.metrics.active);
+        self.speak(TokioIo::new(io), peer, stop).await;
     }
 
     async fn speak<I>(self: Arc<Self>, io: I, peer: Peer, stop: CancellationToken)
@@ -278,6 +276,22 @@ impl GrpcServer {
         };
         request.extensions_mut().insert(proxy);
         self.routes.clone().call(request).await
+    }
+}
+
+/// Counts a connection while it lives.
+struct Active(IntGauge);
+
+impl Active {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

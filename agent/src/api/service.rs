@@ -80,7 +80,8 @@ impl ConsoleApi {
         proxy: PeerIdentity,
         mut messages: Streaming<v1::StreamConsoleRequest>,
     ) -> Result<BoxStream<v1::StreamConsoleResponse>, Refusal> {
-        let first = stream::first_message(&mut messages, self.limits.first_message).await?;
+        let first =
+            stream::first_message(&mut messages, self.limits.first_message, &self.draining).await?;
         let (request, mode) = open::request(&first, proxy)?;
         let console = open::console(&self.directory(), first.console.as_ref())?;
         let (opened, session, inbound) = self

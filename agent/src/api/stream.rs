@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status, Streaming};
 use vmconsole_proto::v1;
@@ -24,9 +25,17 @@ use crate::session::{Closed, Event, Inbound, Session};
 pub(super) async fn first_message(
     messages: &mut Streaming<v1::StreamConsoleRequest>,
     deadline: Duration,
+    draining: &CancellationToken,
 ) -> Result<v1::Open, Refusal> {
     let refuse = |reason, message: String| (reason, status(reason, message));
-    let first = match tokio::time::timeout(deadline, messages.message()).await {
+    let first = tokio::select! {
+        biased; // a stop waits for nobody
+        () = draining.cancelled() => {
+            return Err(refuse(Reason::AgentDraining, "the agent is stopping".to_owned()));
+        }
+        first = tokio::time::timeout(deadline, messages.message()) => first,
+    };
+    let first = match first {
         Err(_) => {
             let seconds = deadline.as_secs();
             let message = format!("no first message came within {seconds} s: send Open");
@@ -52,7 +61,8 @@ pub(super) async fn take_messages(
     mut messages: Streaming<v1::StreamConsoleRequest>,
     inbound: Inbound,
 ) {
-    loop {
+    // Once the session is ending, what the client sends stays with HTTP/2.
+    while !inbound.is_closed() {
         match messages.message().await {
             Ok(Some(request)) => take(request, &inbound),
             // A client that has said all that it will may still want to hear.

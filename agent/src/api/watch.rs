@@ -53,7 +53,9 @@ struct State {
     watcher: Watcher,
     told: BTreeMap<ConsoleId, Told>,
     due: VecDeque<Event>,
-    rounds: u64,
+    /// Whether there was a first comparison.
+    begun: bool,
+    synced: bool,
     ended: bool,
 }
 
@@ -65,7 +67,8 @@ pub(super) fn responses(
         watcher,
         told: BTreeMap::new(),
         due: VecDeque::new(),
-        rounds: 0,
+        begun: false,
+        synced: false,
         ended: false,
     };
     stream::unfold(state, |mut state| async move {
@@ -87,7 +90,7 @@ impl State {
                     version: String::new(),
                 }));
             }
-            if self.rounds > 0 && !self.wait().await {
+            if self.begun && !self.wait().await {
                 self.ended = true;
                 return Some(Err(status(Reason::AgentDraining, "the agent is stopping")));
             }
@@ -130,10 +133,12 @@ impl State {
             };
             self.due.push_back(Event::Removed(removed));
         }
-        if self.rounds == 0 {
+        // Before the hypervisor was read whole, nobody knows what there is.
+        if directory.synced && !self.synced {
+            self.synced = true;
             self.due.push_back(Event::Synced(v1::Synced {}));
         }
-        self.rounds += 1;
+        self.begun = true;
         // Held as long as the watcher is.
         let _ = &self.watcher.permit;
     }

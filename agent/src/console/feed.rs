@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::MAX_FRAME;
 use super::live::Console;
+use super::shared::now;
 use super::state::{Availability, Target, stamp};
 use crate::core::gather::Show;
 use crate::core::id::SessionId;
@@ -16,19 +17,17 @@ use crate::hypervisor::Instance;
 
 impl Console {
     /// The QEMU instance to attach to: begins a generation if it is another one than before.
+    /// If it is the same, output is missing: that is told once it is attached again.
     /// Returns the number of the attachment about to be made.
     pub(super) fn enter(&self, instance: Instance) -> u64 {
         let mut shared = self.shared.lock();
         let before = shared.allocated();
-        if shared.instance != Some(instance) {
-            shared.refuse_waiting_input(Reason::NotRunning);
+        if shared.instance == Some(instance) {
+            shared.missing = true;
+        } else {
+            shared.end_instance(Reason::NotRunning);
             shared.instance = Some(instance);
             shared.begin_generation(self.ring_bytes);
-        } else if std::mem::take(&mut shared.attached) {
-            self.metrics.interruptions.inc();
-            if let Some(output) = shared.output.as_mut() {
-                output.interrupt();
-            }
         }
         shared.attachment += 1;
         let attachment = shared.attachment;
@@ -41,15 +40,31 @@ impl Console {
     /// The QEMU instance is gone.
     pub(super) fn instance_ended(&self) {
         let mut shared = self.shared.lock();
-        let gone = shared.instance.take().is_some();
+        let gone = shared.instance.is_some();
         if gone {
             shared.attachment += 1;
-            shared.refuse_waiting_input(Reason::NotRunning);
+            shared.end_instance(Reason::NotRunning);
         }
         drop(shared);
         if gone {
             self.announce();
         }
+    }
+
+    /// The endpoint is attached: output flows from here on.
+    pub(super) fn attached(&self) {
+        let missing = self.shared.lock().flows();
+        self.count_interruption(missing);
+        self.announce();
+    }
+
+    /// The attachment ended because the guest's side closed: its last words came.
+    pub(super) fn output_complete(&self) {
+        self.shared.lock().complete = true;
+    }
+
+    fn count_interruption(&self, missing: bool) {
+        self.metrics.interruptions.inc_by(u64::from(missing));
     }
 
     /// Bytes came from the guest. Called on any thread.
@@ -66,6 +81,7 @@ impl Console {
             return;
         }
         let before = shared.allocated();
+        let missing = shared.flows();
         if let Some(output) = shared.output.as_mut() {
             output.append(bytes, stamp(wall));
         }
@@ -77,6 +93,7 @@ impl Console {
         }
         drop(shared);
         self.metrics.output_bytes.inc_by(bytes.len() as u64);
+        self.count_interruption(missing);
         match show {
             Show::Now => self.announce(),
             Show::At(_) => self.gathering.notify_one(),
@@ -112,6 +129,7 @@ impl Console {
             shared.last_input = Some(SystemTime::now());
             shared.gather.input_written();
         }
+        self.metrics.input_bytes.inc_by(written as u64);
         let Some(seat) = shared.seats.get_mut(&session) else {
             return;
         };
@@ -122,13 +140,15 @@ impl Console {
         }
         let answers = seat.answers.clone();
         drop(shared);
-        self.metrics.input_bytes.inc_by(written as u64);
         answers.notify_one();
     }
 
     /// What the hypervisor says of the console now.
     pub(super) fn set_target(&self, target: &Target) {
         let mut shared = self.shared.lock();
+        if shared.target == *target {
+            return;
+        }
         let vm_state = if target.connected {
             target.vm_state
         } else {
@@ -156,7 +176,6 @@ impl Console {
             .as_ref()
             .map(|output| output.head().generation);
         let before = shared.state.clone();
-        shared.attached |= availability == Availability::Attached;
         let state = &mut shared.state;
         if state.availability != availability {
             state.since = SystemTime::now();
@@ -188,7 +207,7 @@ impl Console {
     pub(super) fn retire(&self) {
         let mut shared = self.shared.lock();
         shared.retired = true;
-        shared.attachment += 1;
+        shared.gather.show_all(now());
         shared.refuse_waiting_input(Reason::VmGone);
         let availability = shared.state.availability;
         drop(shared);
@@ -198,9 +217,4 @@ impl Console {
             .dec();
         self.announce();
     }
-}
-
-/// The clock that the pump's timers go by.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

@@ -1,6 +1,7 @@
 //! One console: what its pump and its viewers share, under one short lock.
 //!
-//! The lock is never held across a wait and never for longer than one copy of 64 KiB;
+//! The lock is never held across a wait. Most of the time it is held for one copy of at most
+//! 64 KiB; now and then for a roster, or for the ring's doubling until it has its full size.
 //! libvirt's event thread takes it to append. Everything that somebody may wait for is
 //! announced after it is let go. What the pump calls is in `feed`.
 
@@ -11,7 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use super::metrics::ConsoleMetrics;
 use super::shared::{JoinError, JoinRequest, Seat, Shared};
-use super::state::{Status, Target, WriterChange};
+use super::state::{Status, Target};
 use super::viewer::Viewer;
 use crate::core::id::{ConsoleId, SessionId};
 use crate::core::input::{InputError, InputQueue};
@@ -144,16 +145,17 @@ impl Console {
         self.count_ring(before, shared.allocated());
         shared.seats.remove(&session);
         shared.roster_version += 1;
-        if shared.lease.release(session) {
-            shared.writer = WriterChange {
-                writer: None,
-                epoch: shared.lease.epoch(),
-                reason: Some(reason),
-                takeover_reason: String::new(),
-            };
-        }
+        shared.release(session, reason);
         drop(shared);
         self.announce_writer();
+    }
+
+    /// Takes the lease off a session that goes on, or ends. What it typed and was not written
+    /// is refused.
+    pub fn release(&self, session: SessionId, reason: Reason) {
+        if self.shared.lock().release(session, reason) {
+            self.announce_writer();
+        }
     }
 
     /// Takes a session's input towards the guest, or refuses it.

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -23,6 +24,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest pause between tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long an attachment has to last for the next pause to be the first again.
+const STEADY: Duration = Duration::from_secs(5);
+
+/// How long a QEMU that is gone may take to be read to its end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// The most bytes of input that are handed to an endpoint at once.
 const MAX_WRITE: usize = 4096;
@@ -171,9 +178,10 @@ impl Pump {
     ) -> Option<Duration> {
         info!(console = %self.console.id(), "attached");
         self.console.metrics.attached.inc();
+        self.console.attached();
         self.console
             .set_availability(Availability::Attached, "", None);
-        self.pause = FIRST_PAUSE;
+        let since = Instant::now();
         let let_go = loop {
             tokio::select! {
                 biased; // to stop comes first, and an end before more is written
@@ -187,7 +195,19 @@ impl Pump {
                 }
             }
         };
+        let end = match &let_go {
+            LetGo::Cancelled => None,
+            LetGo::Ended(end) => Some(end.clone()),
+            // The news of a QEMU's end may overtake its last words.
+            LetGo::OtherInstance => timeout(LAST_WORDS, ended).await.ok().and_then(Result::ok),
+        };
+        if end == Some(EndpointEnd::Eof) {
+            self.console.output_complete();
+        }
         attachment.detach().await;
+        if since.elapsed() >= STEADY {
+            self.pause = FIRST_PAUSE;
+        }
         self.let_go(&let_go)
     }
 
@@ -197,7 +217,12 @@ impl Pump {
         let id = self.console.id();
         let (availability, detail) = match why {
             LetGo::Cancelled => return None,
-            LetGo::OtherInstance => return Some(Duration::ZERO),
+            LetGo::OtherInstance => {
+                let detail = "the VM's QEMU is another one, or gone";
+                self.console
+                    .set_availability(Availability::Waiting, detail, None);
+                return Some(Duration::ZERO);
+            }
             LetGo::Ended(EndpointEnd::Eof) => (
                 Availability::Waiting,
                 "QEMU closed the console: the VM is stopping".to_owned(),

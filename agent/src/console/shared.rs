@@ -20,6 +20,11 @@ use crate::core::position::Generation;
 use crate::core::reason::Reason;
 use crate::hypervisor::Instance;
 
+/// The clock that the pump's timers go by.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// One attached session, as its console knows it.
 #[derive(Debug)]
 pub(super) struct Seat {
@@ -47,8 +52,12 @@ pub(super) struct Shared {
     /// When held-back output is due to be shown, if somebody waits for that.
     pub(super) gather_due: Option<Instant>,
     pub(super) instance: Option<Instance>,
-    /// Whether this instance was attached since viewers were last told of a gap.
-    pub(super) attached: bool,
+    /// Whether output may be missing at the head: this instance was entered, and is not
+    /// attached yet or any more.
+    pub(super) missing: bool,
+    /// Whether the guest's last words came: the last attachment ended with its end of file,
+    /// or there was none.
+    pub(super) complete: bool,
     /// Counts attachments, so that a late word of one that is gone is not taken.
     pub(super) attachment: u64,
     pub(super) next_order: u64,
@@ -122,7 +131,8 @@ impl Shared {
             gather: Gather::default(),
             gather_due: None,
             instance: None,
-            attached: false,
+            missing: false,
+            complete: true,
             attachment: 0,
             next_order: 0,
             last_output: None,
@@ -163,12 +173,22 @@ impl Shared {
             return Err(JoinError::TooManyViewers(self.seats.len()));
         }
         match self.state.availability {
-            Availability::Waiting if self.instance.is_none() => Err(JoinError::NotRunning),
+            Availability::Waiting if self.instance.is_none() => Err(self.not_running()),
             Availability::Unsupported | Availability::HeldByOther | Availability::Denied => {
                 Err(JoinError::Unavailable(Box::new(self.state.clone())))
             }
             _ => Ok(()),
         }
+    }
+
+    /// The VM is off, or is known to run and not attached for the first time yet.
+    fn not_running(&self) -> JoinError {
+        if self.target.instance.is_none() {
+            return JoinError::NotRunning;
+        }
+        let mut state = self.state.clone();
+        "it is about to be attached, try again".clone_into(&mut state.detail);
+        JoinError::Unavailable(Box::new(state))
     }
 
     pub(super) fn claim_at_join(&mut self, request: &JoinRequest) -> Result<(), JoinError> {
@@ -185,7 +205,10 @@ impl Shared {
                     writer: Some(request.participant.clone()),
                     epoch: self.lease.epoch(),
                     reason: displaced.map(|_| Reason::TakenOver),
-                    takeover_reason: request.takeover_reason.clone(),
+                    takeover_reason: match displaced {
+                        Some(_) => request.takeover_reason.clone(),
+                        None => String::new(),
+                    },
                 };
                 Ok(())
             }
@@ -195,6 +218,23 @@ impl Shared {
                 None => Err(JoinError::Gone),
             },
         }
+    }
+
+    /// Takes the lease back, for `reason`. Returns whether the session held it.
+    pub(super) fn release(&mut self, session: SessionId, reason: Reason) -> bool {
+        let held = self.lease.release(session);
+        if held {
+            self.writer = WriterChange {
+                writer: None,
+                epoch: self.lease.epoch(),
+                reason: Some(reason),
+                takeover_reason: String::new(),
+            };
+            if let Some(seat) = self.seats.get_mut(&session) {
+                seat.input.refuse_pending(reason);
+            }
+        }
+        held
     }
 
     pub(super) fn may_write(&self, session: SessionId, epoch: Epoch) -> Result<(), Reason> {
@@ -220,14 +260,41 @@ impl Shared {
         }
     }
 
+    /// The endpoint is attached, or has shown so by output. Returns whether output is missing.
+    pub(super) fn flows(&mut self) -> bool {
+        self.complete = false;
+        let missing = std::mem::take(&mut self.missing);
+        if missing {
+            self.interrupt();
+        }
+        missing
+    }
+
+    /// The instance is over. What it wrote while nobody was attached is missing.
+    pub(super) fn end_instance(&mut self, reason: Reason) {
+        self.instance = None;
+        self.refuse_waiting_input(reason);
+        if !std::mem::replace(&mut self.complete, true) {
+            self.interrupt();
+        }
+    }
+
+    fn interrupt(&mut self) {
+        if let Some(output) = self.output.as_mut() {
+            output.interrupt();
+        }
+    }
+
     pub(super) fn begin_generation(&mut self, ring_bytes: usize) {
+        // What was held back is the last of its generation.
+        self.gather.show_all(now());
         let number: NonZeroU64 = rand::random();
         let generation = Generation::new(number);
         match self.output.as_mut() {
             Some(output) => output.begin(generation),
             None => self.output = Some(OutputLog::new(ring_bytes, generation)),
         }
-        self.attached = false;
+        self.missing = false;
         self.state.generation = Some(generation);
         self.state_version += 1;
     }

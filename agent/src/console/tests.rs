@@ -12,7 +12,7 @@ use crate::core::output::{Gap, GapReason, Next, Start};
 use crate::core::reason::Reason;
 use crate::core::window::Room;
 use crate::endpoint::{EndpointEnd, EndpointError};
-use crate::hypervisor::Inventory;
+use crate::hypervisor::{Inventory, VmState};
 
 fn request(claim: Option<Claim>) -> JoinRequest {
     let participant = Participant {
@@ -140,7 +140,10 @@ async fn a_vm_that_is_off_is_refused_and_another_start_is_another_generation() {
         panic!()
     };
     assert_eq!(bytes, "last words");
-    state(&mut viewer, Availability::Waiting).await;
+    while console.status().state.vm_state != VmState::Off {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(console.status().state.availability, Availability::Waiting);
     host.inventory.send_replace(inventory([vm(Some(2))]));
     let sink = host.script.attached().await;
     sink.output(b"SeaBIOS");
@@ -194,6 +197,73 @@ async fn a_vm_that_was_restarted_behind_our_back_is_another_generation() {
     };
     assert_eq!(refused, Some(expected));
     assert!(host.script.written.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_ended_while_nobody_was_attached_ends_with_a_gap() {
+    let mut host = Host::start(Some(1), 1024);
+    let console = host.console().await;
+    let sink = host.script.attached().await;
+    let mut viewer = console.join(request(None)).expect("joins");
+    sink.output(b"seen");
+    host.script
+        .refusals
+        .lock()
+        .push_back(EndpointError::Unreachable("hangs".to_owned()));
+    sink.ended(EndpointEnd::Lost("libvirtd is gone".to_owned()));
+    assert_eq!(bytes(output(&mut viewer).await), b"seen");
+    state(&mut viewer, Availability::Lost).await;
+    host.inventory.send_replace(inventory([vm(Some(2))]));
+    host.script.attached().await.output(b"SeaBIOS");
+    let Next::Gap(gap) = output(&mut viewer).await else {
+        panic!("no gap")
+    };
+    assert_eq!((gap.from, gap.reason), (gap.to, GapReason::NotAttached));
+    let Next::GenerationStarted(_) = output(&mut viewer).await else {
+        panic!("no generation")
+    };
+    assert_eq!(bytes(output(&mut viewer).await), b"SeaBIOS");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_words_of_a_qemu_are_waited_for_when_its_end_is_known_before() {
+    let mut host = Host::start(Some(1), 1024);
+    let console = host.console().await;
+    let sink = host.script.attached().await;
+    let mut viewer = console.join(request(None)).expect("joins");
+    state(&mut viewer, Availability::Attached).await;
+    host.inventory.send_replace(inventory([vm(Some(2))]));
+    tokio::task::yield_now().await;
+    sink.output(b"panic");
+    sink.ended(EndpointEnd::Eof);
+    host.script.attached().await;
+    assert_eq!(bytes(output(&mut viewer).await), b"panic");
+    let Next::GenerationStarted(_) = output(&mut viewer).await else {
+        panic!("a gap, though its last words came")
+    };
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_viewer_that_comes_while_attaching_fails_is_told_of_the_gap() {
+    let mut host = Host::start(Some(1), 1024);
+    let console = host.console().await;
+    let sink = host.script.attached().await;
+    for _ in 0..3 {
+        host.script
+            .refusals
+            .lock()
+            .push_back(EndpointError::Unreachable("hangs".to_owned()));
+    }
+    sink.ended(EndpointEnd::Lost("libvirtd is gone".to_owned()));
+    while host.script.refusals.lock().len() > 1 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut viewer = console.join(request(None)).expect("joins");
+    host.script.attached().await.output(b"two");
+    let Next::Gap(gap) = output(&mut viewer).await else {
+        panic!("no gap")
+    };
+    assert_eq!(gap.reason, GapReason::NotAttached);
 }
 
 #[tokio::test(start_paused = true)]

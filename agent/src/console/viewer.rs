@@ -130,7 +130,7 @@ impl Viewer {
         let item = console.with_shared(|shared| {
             let before = shared.allocated();
             let item = self
-                .answer(shared)
+                .answer(shared, room)
                 .or_else(|| self.news(shared, room))
                 .or_else(|| self.output(shared, room.output));
             console.count_ring(before, shared.allocated());
@@ -167,7 +167,7 @@ impl Viewer {
         }
     }
 
-    fn answer(&mut self, shared: &mut Shared) -> Option<Item> {
+    fn answer(&mut self, shared: &mut Shared, room: Room) -> Option<Item> {
         let seat = shared.seats.get_mut(&self.session)?;
         self.refused = seat.input.take_refused().into_iter();
         if let Some(refused) = self.refused.next() {
@@ -180,7 +180,9 @@ impl Viewer {
         }
         let now = Instant::now();
         let until = *self.answer_held.get_or_insert(now + ANSWER_HELD);
-        if now < until && new < INPUT_WINDOW / 2 {
+        // Nothing comes that it could go with at the end.
+        let may_wait = room != Room::NONE && new < INPUT_WINDOW / 2;
+        if may_wait && now < until {
             return None;
         }
         self.input_done = done;

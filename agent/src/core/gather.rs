@@ -53,6 +53,11 @@ impl Gather {
         }
     }
 
+    /// All that there is is shown: nothing more will come of it.
+    pub fn show_all(&mut self, now: Instant) {
+        self.show(now);
+    }
+
     /// How many of the newest bytes are not to be shown yet.
     pub const fn hidden(&self) -> usize {
         self.pending

@@ -130,6 +130,9 @@ impl InputQueue {
         if new.is_empty() {
             return Ok(());
         }
+        if self.refused.len() >= MAX_REFUSED || self.pending.len() >= MAX_STRETCHES {
+            return Err(InputError::Unread);
+        }
         self.received = end;
         // Bytes of two epochs never wait together: a change of writer refuses what waits.
         let joins = self.pending.back().is_none_or(|last| last.epoch == epoch);
@@ -141,12 +144,7 @@ impl InputQueue {
             Ok(()) => self.append(expected, epoch, new),
             Err(reason) => self.note_refused(expected, end, reason),
         }
-        let unread = self.refused.len() > MAX_REFUSED || self.pending.len() > MAX_STRETCHES;
-        if unread {
-            Err(InputError::Unread)
-        } else {
-            Ok(())
-        }
+        Ok(())
     }
 
     fn append(&mut self, from: u64, epoch: Epoch, new: &[u8]) {

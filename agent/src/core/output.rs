@@ -25,6 +25,9 @@ use super::stamps::{Stamp, Stamps};
 /// output before the oldest of them, as a gap whose length is not known.
 pub const MAX_INTERRUPTIONS: usize = 64;
 
+/// A viewer that was overrun goes on this part of what is kept above the oldest byte.
+const OVERRUN_MARGIN: u64 = 16;
+
 /// Why output is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapReason {
@@ -204,10 +207,10 @@ impl OutputLog {
             Some(kept) => kept.generation == cursor.position.generation,
             None => false,
         };
-        let kept = if in_previous {
-            self.previous.as_mut()
+        let (kept, hidden) = if in_previous {
+            (self.previous.as_mut(), 0)
         } else {
-            Some(&mut self.current)
+            (Some(&mut self.current), hidden)
         };
         match kept {
             Some(kept) if kept.generation == cursor.position.generation => {
@@ -218,13 +221,6 @@ impl OutputLog {
             }
             _ => self.skip(cursor),
         }
-    }
-
-    /// Whether [`OutputLog::next`] would return anything but [`Next::Idle`].
-    pub fn waiting(&self, cursor: &Cursor) -> bool {
-        cursor.position.generation != self.current.generation
-            || cursor.position.offset != self.current.ring.end()
-            || cursor.interruption != self.current.next_interruption
     }
 
     /// From the end of the previous generation to the beginning of the current one.
@@ -325,14 +321,14 @@ impl Kept {
         let oldest = self.ring.oldest();
         let passed = cursor.interruption < self.forgotten_interruptions;
         if at.offset < oldest || passed {
+            cursor.interruption = cursor.interruption.max(self.forgotten_interruptions);
             let to = Position {
-                offset: oldest.max(at.offset),
+                offset: self.overtake(at.offset, cursor.interruption),
                 ..at
             };
             // An interruption that is forgotten lay within: nobody knows how much was lost.
             let length_known = !passed;
             cursor.position = to;
-            cursor.interruption = cursor.interruption.max(self.forgotten_interruptions);
             return Next::Gap(Gap {
                 from: at,
                 to,
@@ -364,6 +360,22 @@ impl Kept {
             .saturating_sub(at.offset);
         let shown = usize::try_from(shown).unwrap_or(usize::MAX);
         self.read(cursor, max.min(until).min(shown))
+    }
+
+    /// Where a viewer at `offset` that was overrun goes on: a little above the ring's edge,
+    /// lest the next bytes overrun it again, but past no interruption from `interruption` on.
+    fn overtake(&self, offset: u64, interruption: u64) -> u64 {
+        let oldest = self.ring.oldest();
+        if offset >= oldest {
+            return offset;
+        }
+        let margin = (self.ring.end() - oldest) / OVERRUN_MARGIN;
+        let mut ahead = self
+            .interruptions
+            .iter()
+            .filter(|i| i.number >= interruption);
+        let limit = ahead.next().map_or(u64::MAX, |ahead| ahead.offset);
+        (oldest + margin).min(limit)
     }
 
     fn read(&self, cursor: &mut Cursor, max: usize) -> Next {

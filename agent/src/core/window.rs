@@ -61,6 +61,13 @@ pub struct Room {
 }
 
 impl Room {
+    /// Nothing but answers to what the client sent.
+    pub const NONE: Self = Self {
+        output: 0,
+        roster: false,
+        state: false,
+    };
+
     /// Whatever there is.
     pub const ALL: Self = Self {
         output: u64::MAX,
@@ -134,8 +141,11 @@ impl OutputWindow {
     }
 
     /// A gap or a new generation was sent: the client is at `position` after it.
-    pub const fn moved(&mut self, position: Position) {
+    pub fn moved(&mut self, position: Position) {
         self.sent = position;
+        if self.size.is_some() {
+            self.frames.push_back(Frame { position, bytes: 0 });
+        }
     }
 
     /// The client says that `position` is the next byte it expects.
@@ -241,6 +251,24 @@ mod tests {
         window.sent(at(500), 5);
         assert_eq!(window.acknowledge(at(500)), Ok(()));
         assert_eq!(window.room().output, 5);
+    }
+
+    #[test]
+    fn each_of_several_gaps_can_be_acknowledged() {
+        let mut window = OutputWindow::new(Some(10), at(0));
+        window.moved(at(100));
+        window.moved(at(200));
+        assert_eq!(window.acknowledge(at(100)), Ok(()));
+        assert_eq!(window.acknowledge(at(50)), Err(OutOfPlace));
+        assert_eq!(window.acknowledge(at(200)), Ok(()));
+        for offset in 0..MAX_UNACKNOWLEDGED as u64 {
+            window.moved(at(1000 + offset));
+        }
+        assert_eq!(
+            window.room().output,
+            0,
+            "what waits to be acknowledged is bounded"
+        );
     }
 
     #[test]

@@ -35,10 +35,10 @@ impl Inbound {
     pub fn input(&self, offset: u64, epoch: Epoch, bytes: &[u8]) {
         if bytes.len() > MAX_INPUT {
             let detail = format!("input of {} bytes: send {MAX_INPUT} at most", bytes.len());
-            return self.line.close(Reason::BadRequest, &detail);
+            return self.close(Reason::BadRequest, &detail);
         }
         if let Err(error) = self.console.input(self.session, offset, epoch, bytes) {
-            self.line.close(Reason::BadRequest, &error.to_string());
+            self.close(Reason::BadRequest, &error.to_string());
         }
     }
 
@@ -47,7 +47,7 @@ impl Inbound {
         let acknowledged = self.line.mailbox.lock().window.acknowledge(position);
         match acknowledged {
             Ok(()) => self.line.news.notify_one(),
-            Err(error) => self.line.close(Reason::BadRequest, &error.to_string()),
+            Err(error) => self.close(Reason::BadRequest, &error.to_string()),
         }
     }
 
@@ -63,8 +63,15 @@ impl Inbound {
         self.line.news.notify_one();
     }
 
-    /// Ends the session, unless it is ending already.
+    /// Ends the session, unless it is ending already. Its lease is free at once: a client
+    /// that does not read its end does not keep others from writing.
     pub fn close(&self, reason: Reason, detail: &str) {
         self.line.close(reason, detail);
+        self.console.release(self.session, reason);
+    }
+
+    /// Whether the session is ending, or over: what still comes is not looked at.
+    pub fn is_closed(&self) -> bool {
+        self.line.mailbox.lock().closed
     }
 }

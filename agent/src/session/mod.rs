@@ -119,8 +119,10 @@ pub(crate) struct Mailbox {
     pub(crate) pong: Option<u64>,
     /// A request for the lease that was not granted, to be answered.
     pub(crate) writer_refused: Option<Reason>,
-    /// The first reason to end that anybody gave.
+    /// The first reason to end that anybody gave, until the client is told.
     pub(crate) closing: Option<(Reason, String)>,
+    /// Whether anybody gave one.
+    pub(crate) closed: bool,
 }
 
 #[derive(Debug)]
@@ -133,10 +135,11 @@ pub(crate) struct Line {
 impl Line {
     /// Ends the session, unless it is ending already.
     pub(crate) fn close(&self, reason: Reason, detail: &str) {
-        self.mailbox
-            .lock()
-            .closing
-            .get_or_insert_with(|| (reason, detail.to_owned()));
+        let mut mailbox = self.mailbox.lock();
+        if !std::mem::replace(&mut mailbox.closed, true) {
+            mailbox.closing = Some((reason, detail.to_owned()));
+        }
+        drop(mailbox);
         self.news.notify_one();
     }
 }
@@ -213,6 +216,7 @@ impl Sessions {
                 pong: None,
                 writer_refused: None,
                 closing: None,
+                closed: false,
             }),
             news: Notify::new(),
         });

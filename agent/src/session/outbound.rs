@@ -12,7 +12,7 @@ use crate::core::output::{Gap, Next};
 use crate::core::position::Position;
 use crate::core::reason::Reason;
 use crate::core::stamps::Stamp;
-use crate::core::window::OutputWindow;
+use crate::core::window::{OutputWindow, Room};
 
 /// Something to tell a client.
 #[derive(Clone, Debug)]
@@ -64,8 +64,13 @@ pub struct Closed {
     pub detail: String,
 }
 
-/// About what one message of state weighs, and one participant of a roster, in bytes.
+/// About what one message of state weighs in bytes, beside names and sentences.
 const STATE_BYTES: u64 = 192;
+
+/// About what a participant weighs in bytes.
+fn weight(participant: &Participant) -> u64 {
+    80 + participant.proxy.as_str().len() as u64
+}
 
 /// Counts what the client is about to be told against its window.
 fn note_sent(window: &mut OutputWindow, item: &Item) {
@@ -74,14 +79,21 @@ fn note_sent(window: &mut OutputWindow, item: &Item) {
             position, bytes, ..
         }) => window.sent(*position, bytes.len() as u64),
         Item::Output(Next::Gap(Gap { to, .. }) | Next::GenerationStarted(to)) => window.moved(*to),
-        Item::Writer(_) => window.state_sent(STATE_BYTES),
+        Item::Writer(change) => {
+            let writer = change.writer.as_ref().map_or(0, weight);
+            window.state_sent(STATE_BYTES + writer + change.takeover_reason.len() as u64);
+        }
         Item::State(state) => window.state_sent(STATE_BYTES + state.detail.len() as u64),
         Item::Roster(roster) => {
-            window.state_sent(STATE_BYTES * (1 + roster.participants.len() as u64));
+            window.state_sent(STATE_BYTES + roster.participants.iter().map(weight).sum::<u64>());
         }
         // Answers to what the client sent are bounded by that.
         Item::Output(Next::Idle) | Item::InputRefused(_) | Item::InputDone(_) | Item::Ended(_) => {}
     }
+}
+
+const fn answers_input(item: &Item) -> bool {
+    matches!(item, Item::InputRefused(_) | Item::InputDone(_))
 }
 
 /// A running session. Dropping it before its last event ends it as
@@ -150,12 +162,22 @@ impl Session {
                 viewer.writer().writer.clone(),
             )));
         }
-        if let Some((reason, detail)) = mailbox.closing.take() {
-            drop(mailbox);
-            return self.last_words(reason, detail).map(Some);
-        }
-        let Some(item) = viewer.poll(mailbox.window.room()) else {
-            return Some(None);
+        let closing = mailbox.closing.is_some();
+        // An end waits for what became of the input, and for nothing else.
+        let room = if closing {
+            Room::NONE
+        } else {
+            mailbox.window.room()
+        };
+        let item = match viewer.poll(room) {
+            Some(item) if !closing || answers_input(&item) => item,
+            _ => {
+                let Some((reason, detail)) = mailbox.closing.take() else {
+                    return Some(None);
+                };
+                drop(mailbox);
+                return self.last_words(reason, detail).map(Some);
+            }
         };
         note_sent(&mut mailbox.window, &item);
         drop(mailbox);

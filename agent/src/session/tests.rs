@@ -153,3 +153,28 @@ async fn typed_bytes_are_acknowledged_as_the_guest_takes_them() {
     assert_eq!(closed.reason, Reason::BadRequest);
     assert!(closed.detail.contains("offset 7"), "{}", closed.detail);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_is_told_what_became_of_the_rest_and_no_longer_writes() {
+    let desk = Desk::open(9).await;
+    let (mut session, inbound) = desk.session(Some(Claim::IfFree), None);
+    inbound.input(0, Epoch(1), b"abc");
+    inbound.close(Reason::ClientDetached, "");
+    assert!(inbound.is_closed());
+    assert!(
+        desk.console.status().writer.is_none(),
+        "at once, whether or not it reads"
+    );
+    let mut refused = Vec::new();
+    loop {
+        match next(&mut session).await.expect("Closed comes first") {
+            Event::InputRefused(one) => refused.push((one.from, one.to)),
+            Event::Closed(closed) => {
+                assert_eq!(closed.reason, Reason::ClientDetached);
+                break;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(refused, [(0, 3)]);
+}

@@ -2,13 +2,22 @@
 //!
 //! ```text
 //!   LineStart ── ~ ──▶ Tilde ── . ──▶ Left            (leave)
-//!      ▲                 ├──── ? ──▶ LineStart       (help)
-//!      │ Enter           ├──── ~ ──▶ MidLine         (one ~ for the guest)
-//!      │                 └─ other ─▶ as if mid-line  (~ and the byte for the guest)
-//!   MidLine
-//!   LineStart, MidLine ── key ──▶ Key ── key ──▶ MidLine   (one key for the guest)
-//!                                  └─ anything else, or 300 ms ─▶ Left   (leave)
+//!    ▲  │  ▲             ├──── ? ──▶ LineStart       (help)
+//!    │  │  │ Enter       ├──── ~ ──▶ MidLine         (one ~ for the guest)
+//!    │  │  │             └─ other ─▶ as if mid-line  (~ and the byte for the guest)
+//!    │  │ MidLine, Esc, Report
+//!    │  └─ ESC ─▶ Esc ── [ ──▶ Report ─┬─ 0-9 ; ? > ──▶ Report
+//!    └─────────── R n c t ─────────────┘
+//!   Esc, Report ── other ──▶ as if mid-line
+//!   LineStart, MidLine, Esc, Report ── key ──▶ Key ── key ──▶ MidLine   (one key for the guest)
+//!                                               └─ anything else, or 300 ms ─▶ Left   (leave)
 //! ```
+//!
+//! A report is what a terminal answers to the guest's question, as if it were typed: where
+//! its cursor is (busybox's shell asks at each prompt), its status, its kind, its size. It is
+//! the guest's, each byte at once, and the line that it comes at the start of is still at its
+//! start. A report has parameters; a few keys look like one (F3 with Shift is `ESC [ 1 ; 2 R`)
+//! and are taken for one.
 //!
 //! A pure machine: bytes and the passing of time in, actions out, the same for every way
 //! of cutting the bytes into reads. Refuses to know of terminals, and changes no byte that
@@ -23,6 +32,12 @@ pub(crate) const KEY_PAUSE: Duration = Duration::from_millis(300);
 
 /// The key unless told otherwise: `^]`, as telnet and virsh have it.
 pub(crate) const DEFAULT_KEY: u8 = 0x1d;
+
+/// The most bytes between `ESC [` and the end of a report; what is longer is none.
+const MAX_REPORT_PARAMETERS: usize = 64;
+
+/// What reports, and many keys, begin with.
+const ESC: u8 = 0x1b;
 
 /// Which escapes are recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +106,10 @@ enum State {
     LineStart,
     /// Within a line.
     MidLine,
+    /// After ESC at the start of a line.
+    Esc,
+    /// After `ESC [` at the start of a line, and so many bytes of parameters.
+    Report(usize),
     /// After `~` at the start of a line.
     Tilde,
     /// After the key.
@@ -172,7 +191,9 @@ impl Escapes {
                 self.ordinary(key, byte, plain);
             }
             (State::LineStart, b'~') => self.state = State::Tilde,
-            (State::LineStart | State::MidLine, byte) => self.ordinary(key, byte, plain),
+            (State::LineStart | State::MidLine | State::Esc | State::Report(_), byte) => {
+                self.ordinary(key, byte, plain);
+            }
         }
         None
     }
@@ -184,11 +205,17 @@ impl Escapes {
             return;
         }
         plain.push(byte);
-        let enter = matches!(byte, b'\r' | b'\n');
-        self.state = if enter {
-            State::LineStart
-        } else {
-            State::MidLine
+        self.state = match (self.state, byte) {
+            (_, b'\r' | b'\n') => State::LineStart,
+            (State::LineStart, ESC) => State::Esc,
+            (State::Esc, b'[') => State::Report(0),
+            (State::Report(len), b'0'..=b'9' | b';' | b'?' | b'>')
+                if len < MAX_REPORT_PARAMETERS =>
+            {
+                State::Report(len + 1)
+            }
+            (State::Report(1..), b'R' | b'n' | b'c' | b't') => State::LineStart,
+            _ => State::MidLine,
         };
     }
 }

@@ -47,18 +47,19 @@ pub(super) fn start(input: impl AsFd + Send + 'static) -> io::Result<Reads> {
     Ok(taken)
 }
 
-/// One blocking read, also where somebody else made the file non-blocking.
+/// One read of what is there, waited for: a read that waits in the background would stop the
+/// whole process by SIGTTIN, before it hears the signals that came with going on. Also right
+/// where somebody else made the file non-blocking.
 fn read(input: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
+        let mut fds = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
         match nix::unistd::read(input, buffer) {
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => {
-                let mut fds = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
-                match poll(&mut fds, PollTimeout::NONE) {
-                    Ok(_) | Err(Errno::EINTR) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
             read => return Ok(read?),
         }
     }

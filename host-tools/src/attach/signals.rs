@@ -56,13 +56,17 @@ impl Signals {
         let job = async {
             match &mut self.job {
                 Some((stop, go_on)) => tokio::select! {
+                    biased;
                     _ = stop.recv() => Asked::Stop,
                     _ = go_on.recv() => Asked::Continue,
                 },
                 None => pending().await,
             }
         };
+        // Ends come first: a stopped job is sent SIGTERM and then SIGCONT, and going on in the
+        // background stops it again.
         tokio::select! {
+            biased;
             _ = self.hangup.recv() => Asked::End(Number::SIGHUP),
             _ = self.interrupt.recv() => Asked::End(Number::SIGINT),
             _ = self.quit.recv() => Asked::End(Number::SIGQUIT),

@@ -15,6 +15,10 @@ pub(crate) const MAX_UNACKED_MESSAGES: u64 = 1024;
 /// Output is acknowledged after this part of the window, or of the messages.
 const ACK_PART: u64 = 4;
 
+/// After so many messages of state an acknowledgement is due, whatever was written: the agent
+/// sends only so much state after the newest one. A quarter of that, or less.
+pub(crate) const STATES_PER_ACK: u64 = 16;
+
 /// What the agent did that the interface forbids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
@@ -127,6 +131,8 @@ pub(crate) struct OutputWindow {
     written: Dealt,
     acked: Dealt,
     written_to: Position,
+    /// State that came since the last acknowledgement, in messages of the usual size.
+    states: u64,
 }
 
 impl OutputWindow {
@@ -144,6 +150,7 @@ impl OutputWindow {
             written,
             acked,
             written_to: start,
+            states: 0,
         }
     }
 
@@ -208,16 +215,25 @@ impl OutputWindow {
         self.written = dealt;
     }
 
-    /// Whether an acknowledgement is due: a quarter of the window was written since the last.
+    /// Learns that state came, as much as `messages` of the usual size.
+    pub(crate) const fn state(&mut self, messages: u64) {
+        self.states = self.states.saturating_add(messages);
+    }
+
+    /// Whether an acknowledgement is due: a quarter of the window was written since the last,
+    /// or [`STATES_PER_ACK`] came.
     pub(crate) const fn ack_due(&self) -> bool {
         self.written.bytes - self.acked.bytes >= self.size / ACK_PART
             || self.written.messages - self.acked.messages >= MAX_UNACKED_MESSAGES / ACK_PART
+            || self.states >= STATES_PER_ACK
     }
 
-    /// The acknowledgement, if one is due; it counts as sent.
+    /// The acknowledgement, if one is due; it counts as sent. It may be of the same position
+    /// again.
     pub(crate) fn take_ack(&mut self) -> Option<Position> {
         self.ack_due().then(|| {
             self.acked = self.written;
+            self.states = 0;
             self.written_to
         })
     }

@@ -39,6 +39,21 @@ pub(crate) fn bare() -> Command {
     command
 }
 
+/// The command as `"$@"` of a script, whose shell has the terminal it is started on for its
+/// own and runs jobs as it does for a person.
+pub(crate) fn under_a_shell(command: &Command, script: &str) -> Command {
+    let mut shell = Command::new("setsid");
+    shell.args(["--ctty", "bash", "-c", &format!("set -m; {script}"), "bash"]);
+    shell.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
 /// Certificates made by the program itself, and the directory that keeps them.
 pub(crate) fn pki() -> (tempfile::TempDir, PathBuf) {
     let root = tempfile::tempdir().unwrap();
@@ -238,6 +253,15 @@ impl OnTerminal {
     pub(crate) fn is_raw(&self) -> bool {
         let flags = tcgetattr(&self.slave).unwrap().local_flags;
         !flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
+    }
+
+    /// Waits for the terminal to be made raw by a program that goes on.
+    pub(crate) fn until_raw(&self) {
+        let until = Instant::now() + LIMIT;
+        while !self.is_raw() {
+            assert!(Instant::now() < until, "the terminal was not made raw");
+            std::thread::yield_now();
+        }
     }
 
     /// Whether the settings are those of before the start.

@@ -9,7 +9,7 @@ use vmconsole_proto::v1::stream_console_response::Message as ToClient;
 use vmconsole_proto::v1::{Gap, GapReason, Mode, Participant, Reason, WriterChanged};
 
 use crate::fake_agent::{ClientStream, FakeAgent, Script, at};
-use crate::program::{LIMIT, OnTerminal, nobody, pki, vmconsolectl};
+use crate::program::{LIMIT, OnTerminal, nobody, pki, under_a_shell, vmconsolectl};
 
 /// `attach web-1` with these options; the agent has seen Open.
 fn attach(options: &[&str]) -> (tempfile::TempDir, FakeAgent, OnTerminal, ClientStream) {
@@ -66,6 +66,16 @@ fn the_tilde_escapes_help_and_leave() {
 }
 
 #[test]
+fn a_terminals_answer_to_the_guest_leaves_the_tilde_escapes_alone() {
+    let (_root, _agent, mut terminal, mut stream) = writing();
+    terminal.type_keys(b"\r\x1b[24;3R");
+    assert_eq!(stream.input(8, 1024), b"\r\x1b[24;3R");
+    terminal.type_keys(b"~.");
+    stream.detached();
+    assert_eq!(terminal.end(), Some(0));
+}
+
+#[test]
 fn an_agent_that_does_not_answer_keeps_nobody() {
     let (_root, _agent, mut terminal, _stream) = writing();
     terminal.type_keys(&[0x1d, b'q']);
@@ -103,6 +113,54 @@ fn a_stopped_program_gives_the_terminal_back_until_it_goes_on() {
     terminal.signal(Signal::SIGTERM);
     stream.detached();
     assert_eq!(terminal.end(), Some(143));
+}
+
+/// `attach web-1` in the background of a shell that then runs these lines; the program is
+/// stopped, and the shell's terminal is as it was.
+fn in_the_background(lines: &str) -> (tempfile::TempDir, FakeAgent, OnTerminal, ClientStream) {
+    let (root, pki) = pki();
+    let agent = FakeAgent::start(&pki, Script::default());
+    let mut command = vmconsolectl(&pki, agent.address);
+    command.args(["attach", "web-1"]);
+    let script = format!("\"$@\" & wait %1; echo stopped $?; read -r go; {lines}");
+    let mut terminal = OnTerminal::start(&mut under_a_shell(&command, &script));
+    let mut stream = agent.stream();
+    stream.open();
+    stream.opened(Mode::WriteIfFree, 1024);
+    let sigttou = 128 + Signal::SIGTTOU as i32;
+    terminal.sees(&format!("stopped {sigttou}"));
+    assert!(terminal.is_restored());
+    terminal.type_keys(b"go\r");
+    (root, agent, terminal, stream)
+}
+
+#[test]
+fn in_the_background_the_terminal_is_left_alone_until_the_shell_hands_it_over() {
+    let (_root, _agent, mut terminal, mut stream) =
+        in_the_background("bg; wait %1; echo again $?; read -r go; fg; echo ended $?");
+    terminal.sees("again 1");
+    assert!(terminal.is_restored());
+    terminal.type_keys(b"go\r");
+    stream.output(0, "login: ");
+    terminal.sees("login: ");
+    terminal.until_raw();
+    terminal.type_keys(b"x");
+    assert_eq!(stream.input(1, 1024), b"x");
+    terminal.type_keys(&[0x1d]);
+    stream.detached();
+    terminal.sees("ended 0");
+    assert_eq!(terminal.end(), Some(0));
+}
+
+#[test]
+fn a_signal_ends_a_program_that_is_stopped_in_the_background() {
+    // What the shell sets in between is the shell's.
+    let (_root, _agent, mut terminal, mut stream) =
+        in_the_background("stty -echo; kill $!; bg; wait -f $!; echo ended $?; stty -a; stty echo");
+    stream.detached();
+    terminal.sees("ended 143");
+    terminal.sees(" -echo ");
+    assert_eq!(terminal.end(), Some(0));
 }
 
 #[test]

@@ -172,6 +172,7 @@ impl LibvirtTask {
             following.start_reads(&shared);
             if following.reading.is_empty() && shared.dirty.is_empty() && !self.inventory.synced {
                 self.inventory.synced = true;
+                tracing::info!(vms = self.inventory.vms.len(), "every VM was read");
                 self.publish();
             }
             let retry_at = following.retry_at.unwrap_or_else(Instant::now);

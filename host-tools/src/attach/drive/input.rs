@@ -25,8 +25,11 @@ impl Drive {
                 return;
             }
             (Asked::Stop, Some(terminal)) => terminal.suspend(),
-            (Asked::Continue, Some(terminal)) => terminal.raw_again(),
-            (_, None) => Ok(()),
+            (Asked::Continue, Some(terminal)) if self.phase == Phase::Running => {
+                terminal.raw_again()
+            }
+            // On the way out the terminal is not taken again.
+            (Asked::Continue, Some(_)) | (_, None) => Ok(()),
         };
         if let Err(error) = set {
             self.parts

@@ -13,9 +13,23 @@ use crate::exit::Exit;
 /// How many breaks of the interface are told; the rest is counted.
 pub(super) const MAX_FAULTS_TOLD: u32 = 5;
 
+/// The most bytes of text that a message of state of the usual size carries.
+const STATE_TEXT_BYTES: u64 = 256;
+
+/// How many messages of state of the usual size one weighs; 0 if it is none.
+fn weight(message: &Response) -> u64 {
+    match message {
+        Response::WriterChanged(_) => 1,
+        Response::ConsoleState(state) => 1 + state.detail.len() as u64 / STATE_TEXT_BYTES,
+        Response::Roster(roster) => 1 + roster.participants.len() as u64,
+        _ => 0,
+    }
+}
+
 impl Session {
     /// Takes a message of the agent.
     pub(crate) fn receive(&mut self, message: Response) -> Vec<Effect> {
+        self.output.state(weight(&message));
         match message {
             Response::Output(output) => self.output(output),
             Response::Gap(gap) => {

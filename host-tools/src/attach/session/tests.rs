@@ -8,6 +8,7 @@ use vmconsole_proto::v1::{Closed, InputAck, InputRefused, Output, Reason, Writer
 
 use super::receive::MAX_FAULTS_TOLD;
 use super::*;
+use crate::attach::window::STATES_PER_ACK;
 
 const WINDOW: u64 = 4096;
 
@@ -305,6 +306,67 @@ fn a_state_is_told_when_it_changes() {
     let told = session.receive(Response::ConsoleState(off.clone()));
     assert_eq!(notices(&told), ["the VM is off; waiting for it to start"]);
     assert_eq!(session.receive(Response::ConsoleState(off)), []);
+}
+
+#[test]
+fn a_quiet_consoles_states_are_acknowledged() {
+    fn writer() -> Response {
+        Response::WriterChanged(WriterChanged::default())
+    }
+    fn state() -> Response {
+        Response::ConsoleState(ConsoleState::default())
+    }
+    fn roster() -> Response {
+        Response::Roster(Roster::default())
+    }
+    let mut session = session(Typing::Nobody, Mode::View, 0);
+    let ack = |offset| {
+        Request::OutputAck(OutputAck {
+            position: Some(at(offset)),
+        })
+    };
+    for round in 0..3 {
+        for number in 1..STATES_PER_ACK {
+            session.receive([writer, state, roster][number as usize % 3]());
+            assert!(!session.has_request(), "{round} {number}");
+        }
+        session.receive(state());
+        assert_eq!(requests(&mut session), [ack(0)]);
+    }
+    // An acknowledgement for another cause counts, and what was written is told along.
+    let dealt = |bytes| Dealt { bytes, messages: 1 };
+    session.receive(state());
+    session.receive(Response::Output(Output {
+        position: Some(at(0)),
+        data: vec![b'x'; 1030].into(),
+        time: None,
+    }));
+    session.wrote(at(1024), dealt(1024));
+    assert_eq!(requests(&mut session), [ack(1024)]);
+    session.wrote(at(1030), dealt(1030));
+    for _ in 1..STATES_PER_ACK {
+        session.receive(roster());
+    }
+    assert_eq!(requests(&mut session), []);
+    session.receive(writer());
+    assert_eq!(requests(&mut session), [ack(1030)]);
+}
+
+#[test]
+fn rosters_and_details_count_by_what_they_carry() {
+    let mut session = session(Typing::Nobody, Mode::View, 0);
+    let participants = vec![Participant::default(); STATES_PER_ACK as usize - 1];
+    session.receive(Response::Roster(Roster {
+        participants,
+        ..Default::default()
+    }));
+    assert_eq!(requests(&mut session).len(), 1);
+    session.receive(Response::ConsoleState(ConsoleState {
+        detail: "x".repeat(64 << 10),
+        ..Default::default()
+    }));
+    assert_eq!(requests(&mut session).len(), 1);
+    assert_eq!(requests(&mut session), []);
 }
 
 #[test]

@@ -63,6 +63,20 @@ fn a_terminal_that_another_program_set_is_made_raw_again() {
 }
 
 #[test]
+fn a_terminal_that_was_put_back_is_left_to_others() {
+    let _alone = alone();
+    let (_master, slave, before) = pty();
+    let raw = RawTerminal::enter(&slave).unwrap();
+    put_back();
+    assert_eq!(tcgetattr(&slave).unwrap(), before);
+    let mut theirs = before;
+    theirs.local_flags.remove(LocalFlags::ECHO);
+    tcsetattr(&slave, SetArg::TCSANOW, &theirs).unwrap();
+    drop(raw);
+    assert_eq!(tcgetattr(&slave).unwrap(), theirs);
+}
+
+#[test]
 fn what_is_no_terminal_is_refused_and_nothing_is_kept() {
     let _alone = alone();
     assert!(RawTerminal::enter(std::fs::File::open("/dev/null").unwrap()).is_err());
