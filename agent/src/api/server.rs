@@ -218,7 +218,8 @@ impl GrpcServer {
             return;
         };
         let _active = Active::new(&self.metrics.active);
-        self.speak(TokioIo::new(io), peer, stop).await;
+        // Boxed, so that the room of the handshake is not held by what comes after it.
+        Box::pin(self.speak(TokioIo::new(Box::new(io)), peer, stop)).await;
     }
 
     async fn speak<I>(self: Arc<Self>, io: I, peer: Peer, stop: CancellationToken)
