@@ -29,16 +29,17 @@ need sha256sum coreutils
 need setpriv util-linux
 [ -z "$missing" ] || die "missing:$missing; install with: sudo apt-get install$missing"
 
-# The tests, which run as root, keep in the second what they have learnt. It is made here so
-# that it belongs to whoever owns the cache, and can be removed by them.
-mkdir -p "$cache" "$cache/libvirt-capabilities"
+mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)
-# For the same reason root builds as the cache's owner.
+# Root builds as the cache's owner, who could not remove what is root's.
 owner=$(stat -c %u "$cache")
 if [ "$(id -u)" -eq 0 ] && [ "$owner" -ne 0 ]; then
-	exec setpriv --reuid="$owner" --regid="$(stat -c %g "$cache")" --clear-groups -- \
-		"$here/build.sh" "$cache"
+	exec env HOME="$cache" setpriv --reuid="$owner" --regid="$(stat -c %g "$cache")" \
+		--clear-groups -- "$here/build.sh" "$cache"
 fi
+# For the same reason this is made here: the tests, which run as root, keep in it what they
+# have learnt.
+mkdir -p "$cache/libvirt-capabilities"
 exec 9>"$cache/lock"
 flock 9
 

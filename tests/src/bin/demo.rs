@@ -116,8 +116,7 @@ fn by_itself(agent: &Agent, pki: &Path, guest: &Guest) -> ExitCode {
     let child = attach.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let mut child = child.expect("vmconsolectl runs");
     let (mut input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let said = listen(output);
-    let mut transcript = Vec::new();
+    let mut said = Heard::from(listen(output));
     let mut all = true;
     for (wait, answer) in [
         ("login: ", "root\n"),
@@ -125,13 +124,13 @@ fn by_itself(agent: &Agent, pki: &Path, guest: &Guest) -> ExitCode {
         ("# ", "uname -a\n"),
         ("Linux guest", ""),
     ] {
-        all = all && heard(&said, &mut transcript, wait);
+        all = all && said.hears(wait);
         all = all && input.write_all(answer.as_bytes()).is_ok();
     }
-    all = all && heard(&said, &mut transcript, "# ");
+    all = all && said.hears("# ");
     drop(input);
     let left = child.wait().expect("vmconsolectl ends");
-    println!("{}", conversation(&transcript));
+    println!("{}", conversation(&said.transcript));
     if all && left.success() {
         step("the guest answered");
         ExitCode::SUCCESS
@@ -169,20 +168,59 @@ fn listen(mut output: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     receive
 }
 
-/// Waits until `text` comes after what was heard before; adds what came to the transcript.
-fn heard(said: &Receiver<Vec<u8>>, transcript: &mut Vec<u8>, text: &str) -> bool {
-    let from = transcript.len();
-    let until = Instant::now() + BOUND;
-    loop {
-        if transcript[from..]
-            .windows(text.len())
-            .any(|window| window == text.as_bytes())
-        {
-            return true;
+/// What the guest said, and how much of it has been waited for.
+struct Heard {
+    said: Receiver<Vec<u8>>,
+    transcript: Vec<u8>,
+    /// Where in the transcript the last text that was waited for ends.
+    until: usize,
+}
+
+impl From<Receiver<Vec<u8>>> for Heard {
+    fn from(said: Receiver<Vec<u8>>) -> Self {
+        Self {
+            said,
+            transcript: Vec::new(),
+            until: 0,
         }
-        match said.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(bytes) => transcript.extend(bytes),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return false,
+    }
+}
+
+impl Heard {
+    /// Waits until `text` comes after what was waited for before. Both may come in one piece:
+    /// the agent joins small reads.
+    fn hears(&mut self, text: &str) -> bool {
+        let deadline = Instant::now() + BOUND;
+        loop {
+            let found = self.transcript[self.until..]
+                .windows(text.len())
+                .position(|window| window == text.as_bytes());
+            if let Some(at) = found {
+                self.until += at + text.len();
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.said.recv_timeout(left) {
+                Ok(bytes) => self.transcript.extend(bytes),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return false,
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_together_with_what_was_waited_for_is_heard_next() {
+        let (send, said) = sync_channel(1);
+        send.send(b"uname -a\r\nLinux guest 6.1\r\nroot@guest:~# ".to_vec())
+            .unwrap();
+        drop(send);
+        let mut said = Heard::from(said);
+        assert!(said.hears("Linux guest"));
+        assert!(said.hears("# "));
+        assert!(!said.hears("# "));
     }
 }
