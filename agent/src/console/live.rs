@@ -136,12 +136,10 @@ impl Console {
     }
 
     /// Takes a session off, for `reason`, and its lease with it.
-    pub(super) fn leave(&self, session: SessionId, cursor: Option<Cursor>, reason: Reason) {
+    pub(super) fn leave(&self, session: SessionId, cursor: Cursor, reason: Reason) {
         let mut shared = self.shared.lock();
         let before = shared.allocated();
-        if let Some(cursor) = cursor {
-            shared.close_cursor(cursor);
-        }
+        shared.close_cursor(cursor);
         self.count_ring(before, shared.allocated());
         shared.seats.remove(&session);
         shared.roster_version += 1;
@@ -192,10 +190,6 @@ impl Console {
 
     pub(super) fn announce(&self) {
         self.changed.send_replace(());
-    }
-
-    pub(super) fn with_shared<T>(&self, use_it: impl FnOnce(&mut Shared) -> T) -> T {
-        use_it(&mut self.shared.lock())
     }
 
     pub(super) fn count_ring(&self, before: usize, after: usize) {

@@ -83,11 +83,6 @@ impl Viewer {
         }
     }
 
-    /// The console.
-    pub const fn console(&self) -> &Arc<Console> {
-        &self.console
-    }
-
     /// The next byte that the viewer expects.
     pub const fn position(&self) -> Position {
         self.position
@@ -109,13 +104,12 @@ impl Viewer {
 
     /// Who is attached, and the oldest position that is kept.
     pub fn surroundings(&self) -> (Roster, Position) {
-        self.console.with_shared(|shared| {
-            let oldest = shared
-                .output
-                .as_ref()
-                .map_or(self.position, |output| output.oldest());
-            (shared.roster(), oldest)
-        })
+        let shared = self.console.shared.lock();
+        let oldest = shared
+            .output
+            .as_ref()
+            .map_or(self.position, |output| output.oldest());
+        (shared.roster(), oldest)
     }
 
     /// What is new, if anything is, as far as there is `room` for it: first answers to
@@ -127,15 +121,14 @@ impl Viewer {
         let console = self.console.clone();
         // Whatever changes from here on wakes the next wait.
         self.changed.mark_unchanged();
-        let item = console.with_shared(|shared| {
-            let before = shared.allocated();
-            let item = self
-                .answer(shared, room)
-                .or_else(|| self.news(shared, room))
-                .or_else(|| self.output(shared, room.output));
-            console.count_ring(before, shared.allocated());
-            item
-        });
+        let mut shared = console.shared.lock();
+        let before = shared.allocated();
+        let item = self
+            .answer(&mut shared, room)
+            .or_else(|| self.news(&shared, room))
+            .or_else(|| self.output(&mut shared, room.output));
+        console.count_ring(before, shared.allocated());
+        drop(shared);
         if let Some(Item::Output(Next::Gap(gap))) = &item {
             console.metrics.gap(gap.reason);
         }
@@ -163,7 +156,7 @@ impl Viewer {
 
     fn take_off(&mut self, reason: Reason) {
         if let Some(cursor) = self.cursor.take() {
-            self.console.leave(self.session, Some(cursor), reason);
+            self.console.leave(self.session, cursor, reason);
         }
     }
 

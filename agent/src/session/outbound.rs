@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Line;
 use super::metrics::Record;
-use crate::console::{Console, ConsoleState, Item, Participant, Roster, Viewer, WriterChange};
+use crate::console::{ConsoleState, Item, Participant, Roster, Viewer, WriterChange};
 use crate::core::input::{INPUT_WINDOW, Refused};
 use crate::core::output::{Gap, Next};
 use crate::core::position::Position;
@@ -120,11 +120,6 @@ impl Session {
             record,
             draining,
         }
-    }
-
-    /// The console.
-    pub fn console(&self) -> Option<&Arc<Console>> {
-        self.viewer.as_ref().map(Viewer::console)
     }
 
     /// What to tell next; `None` after [`Event::Closed`].
