@@ -26,7 +26,9 @@ use vmconsole_agent::core::output::{Next, OutputLog, Start};
 use vmconsole_agent::core::position::Generation;
 use vmconsole_agent::core::stamps::Stamp;
 use vmconsole_agent::core::window::Room;
-use vmconsole_agent::endpoint::{Attachment, Endpoint, EndpointError, EndpointKind, OutputSink};
+use vmconsole_agent::endpoint::{
+    Attachment, Claim, Direct, Endpoint, EndpointError, OutputSink, Source,
+};
 use vmconsole_agent::hypervisor::{
     ConsoleDevice, ConsoleKind, Hypervisor, Instance, Inventory, Vm, VmState,
 };
@@ -186,7 +188,7 @@ impl Hypervisor for Guest {
             consoles: vec![ConsoleDevice {
                 alias: console_id().alias,
                 kind: ConsoleKind::Serial,
-                endpoint: Some(EndpointKind::UnixSocket),
+                source: Source::Direct(Direct::Unix("/nowhere".into())),
                 backend: "unix".to_owned(),
             }],
         };
@@ -210,13 +212,10 @@ struct Port(watch::Sender<Option<Arc<dyn OutputSink>>>);
 
 #[async_trait::async_trait]
 impl Endpoint for Port {
-    fn kind(&self) -> EndpointKind {
-        EndpointKind::UnixSocket
-    }
-
     async fn attach(
         &self,
         sink: Arc<dyn OutputSink>,
+        _claim: Claim,
     ) -> Result<Box<dyn Attachment>, EndpointError> {
         self.0.send_replace(Some(sink));
         Ok(Box::new(Held))

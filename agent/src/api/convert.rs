@@ -50,6 +50,7 @@ pub(super) const fn kind(kind: ConsoleKind) -> v1::ConsoleKind {
     match kind {
         ConsoleKind::Serial => v1::ConsoleKind::Serial,
         ConsoleKind::Virtio => v1::ConsoleKind::Virtio,
+        ConsoleKind::Channel => v1::ConsoleKind::Channel,
     }
 }
 
@@ -92,9 +93,13 @@ fn state(state: &ConsoleState) -> v1::ConsoleState {
         vm_state: vm_state(state.vm_state).into(),
         detail: state.detail.clone(),
         next_try: state.next_try.and_then(time),
-        holder: String::new(),
-        silent_since: None,
-        wedged_since: None,
+        holder: state
+            .holder
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        silent_since: state.silent_since.and_then(time),
+        wedged_since: state.wedged_since.and_then(time),
         generation: state.generation.map_or(0, |generation| generation.get()),
     }
 }
@@ -105,7 +110,7 @@ pub(super) fn console(status: &Status) -> v1::Console {
         vm_name: status.vm_name.to_string(),
         alias: status.id.alias.to_string(),
         kind: kind(status.device.kind).into(),
-        endpoint: endpoint(status.device.endpoint).into(),
+        endpoint: endpoint(status.device.endpoint()).into(),
         state: Some(state(&status.state)),
         viewers: u32::try_from(status.viewers).unwrap_or(u32::MAX),
         writer: status

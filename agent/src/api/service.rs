@@ -134,6 +134,50 @@ impl ConsoleService for ConsoleApi {
         Ok(Response::new(Box::pin(super::watch::responses(watcher))))
     }
 
+    async fn diagnose_console(
+        &self,
+        _request: Request<v1::DiagnoseConsoleRequest>,
+    ) -> Result<Response<v1::DiagnoseConsoleResponse>, Status> {
+        Err(status(Reason::Unsupported, "not served yet"))
+    }
+
+    async fn diagnose_host(
+        &self,
+        _request: Request<v1::DiagnoseHostRequest>,
+    ) -> Result<Response<v1::DiagnoseHostResponse>, Status> {
+        Err(status(Reason::Unsupported, "not served yet"))
+    }
+
+    async fn send_break(
+        &self,
+        _request: Request<v1::SendBreakRequest>,
+    ) -> Result<Response<v1::SendBreakResponse>, Status> {
+        Err(status(Reason::Unsupported, "not served yet"))
+    }
+
+    async fn send_keys(
+        &self,
+        _request: Request<v1::SendKeysRequest>,
+    ) -> Result<Response<v1::SendKeysResponse>, Status> {
+        Err(status(Reason::Unsupported, "not served yet"))
+    }
+
+    async fn inject_nmi(
+        &self,
+        _request: Request<v1::InjectNmiRequest>,
+    ) -> Result<Response<v1::InjectNmiResponse>, Status> {
+        Err(status(Reason::Unsupported, "not served yet"))
+    }
+
+    type CaptureScreenshotStream = BoxStream<v1::CaptureScreenshotResponse>;
+
+    async fn capture_screenshot(
+        &self,
+        _request: Request<v1::CaptureScreenshotRequest>,
+    ) -> Result<Response<Self::CaptureScreenshotStream>, Status> {
+        Err(status(Reason::Unsupported, "not served yet"))
+    }
+
     type StreamConsoleStream = BoxStream<v1::StreamConsoleResponse>;
 
     async fn stream_console(

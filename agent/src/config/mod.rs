@@ -31,6 +31,22 @@ pub const MAX_LISTEN: usize = 16;
 pub const MAX_ALLOWED_CLIENTS: usize = 1024;
 /// Where metrics and health are served if `http.listen` is unset.
 pub const DEFAULT_HTTP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9223);
+/// The most entries of each list of `[libvirt]`, `[qemu]` and `[endpoints]`, save
+/// `qemu.sockets`.
+pub const MAX_ENTRIES: usize = 64;
+/// The most paths that `qemu.sockets` may have.
+pub const MAX_QEMU_SOCKETS: usize = 1024;
+/// Where QMP sockets are looked for if `qemu.directory` is unset.
+pub const DEFAULT_QMP_DIRECTORY: &str = "/run/vmconsole/qmp";
+/// Below which directories a VM's sockets may lie if `endpoints.directories` is unset.
+pub const DEFAULT_DIRECTORIES: [&str; 3] = [
+    "/run/libvirt/qemu",
+    "/var/lib/libvirt/qemu",
+    "/run/vmconsole",
+];
+/// Whose sockets are trusted if `endpoints.owners` is unset: those under which Debian and Red
+/// Hat run QEMU, and root, as which libvirtd listens for it.
+pub const DEFAULT_OWNERS: [&str; 3] = ["root", "libvirt-qemu", "qemu"];
 /// Which libvirt is spoken to if `libvirt.uri` is unset.
 pub const DEFAULT_LIBVIRT_URI: &str = "qemu:///system";
 
@@ -84,6 +100,10 @@ pub struct Config {
     pub http: Http,
     /// `[libvirt]`: where the VMs come from.
     pub libvirt: Libvirt,
+    /// `[qemu]`: the VMs that libvirt does not manage.
+    pub qemu: Qemu,
+    /// `[endpoints]`: which sockets and terminals of a VM are opened.
+    pub endpoints: Endpoints,
     /// `[console]`: what is kept of each console.
     pub console: Console,
     /// `[limits]`: how much at once.
@@ -125,10 +145,48 @@ pub struct Http {
 /// `[libvirt]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Libvirt {
+    /// Whether libvirt is asked at all.
+    pub enabled: bool,
     /// The connection URI, of the QEMU driver.
     pub uri: String,
     /// How long one call may take.
     pub call_timeout: Duration,
+    /// Which channels are served as consoles: names, or their beginnings with `*` after them.
+    pub channels: Vec<String>,
+}
+
+/// `[qemu]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Qemu {
+    /// Whether QEMUs without libvirt are looked for at all.
+    pub enabled: bool,
+    /// The directory whose sockets are QMP monitors, each of one QEMU. It need not exist.
+    pub directory: PathBuf,
+    /// Further QMP sockets, at most [`MAX_QEMU_SOCKETS`].
+    pub sockets: Vec<PathBuf>,
+}
+
+/// `[endpoints]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Below which directories a socket that a VM's definition names must lie.
+    pub directories: Vec<PathBuf>,
+    /// The users that such a socket, and the process behind it, may belong to, beside the
+    /// agent's own. A name that the host does not know is nobody.
+    pub owners: Vec<String>,
+    /// Which TCP addresses of consoles are connected to.
+    pub tcp: TcpConsoles,
+}
+
+/// Which TCP addresses of consoles are connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpConsoles {
+    /// None.
+    Off,
+    /// Those of this host itself.
+    Loopback,
+    /// All.
+    Any,
 }
 
 /// `[console]`.

@@ -17,6 +17,8 @@ pub(super) struct File {
     pub(super) access: Access,
     pub(super) http: Http,
     pub(super) libvirt: Libvirt,
+    pub(super) qemu: Qemu,
+    pub(super) endpoints: Endpoints,
     pub(super) console: Console,
     pub(super) limits: Limits,
     pub(super) log: Log,
@@ -47,8 +49,26 @@ pub(super) struct Http {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Libvirt {
+    pub(super) enabled: Option<bool>,
     pub(super) uri: Option<Spanned<String>>,
     pub(super) call_timeout_seconds: Option<Spanned<i64>>,
+    pub(super) channels: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Qemu {
+    pub(super) enabled: Option<bool>,
+    pub(super) directory: Option<Spanned<PathBuf>>,
+    pub(super) sockets: Option<Spanned<Vec<Spanned<PathBuf>>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Endpoints {
+    pub(super) directories: Option<Spanned<Vec<Spanned<PathBuf>>>>,
+    pub(super) owners: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) tcp: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

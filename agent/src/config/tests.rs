@@ -76,8 +76,20 @@ fn what_is_left_out_has_its_default() {
             listen: "127.0.0.1:9223".parse().expect("an address"),
         },
         libvirt: Libvirt {
+            enabled: true,
             uri: "qemu:///system".into(),
             call_timeout: Duration::from_secs(10),
+            channels: Vec::new(),
+        },
+        qemu: Qemu {
+            enabled: true,
+            directory: "/run/vmconsole/qmp".into(),
+            sockets: Vec::new(),
+        },
+        endpoints: Endpoints {
+            directories: DEFAULT_DIRECTORIES.map(Into::into).into(),
+            owners: DEFAULT_OWNERS.map(Into::into).into(),
+            tcp: TcpConsoles::Loopback,
         },
         console: Console {
             ring_bytes: 1_048_576,

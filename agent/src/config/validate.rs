@@ -8,22 +8,32 @@ use toml::Spanned;
 
 use super::error::{ConfigError, Source};
 use super::{
-    Access, CALL_TIMEOUT_SECONDS, CONNECTIONS, Config, Console, DEFAULT_GRPC_LISTEN,
-    DEFAULT_HTTP_LISTEN, DEFAULT_LIBVIRT_URI, DRAIN_SECONDS, FIRST_MESSAGE_SECONDS, Grpc,
-    HANDSHAKE_SECONDS, HANDSHAKES, Http, Libvirt, Limits, Log, LogFormat, LogLevel,
-    MAX_ALLOWED_CLIENTS, MAX_LISTEN, Number, RING_BYTES, SESSIONS, STREAMS_PER_CONNECTION,
-    VIEWERS_PER_CONSOLE, WATCHERS, raw,
+    Access, CONNECTIONS, Config, Console, DEFAULT_GRPC_LISTEN, DEFAULT_HTTP_LISTEN, DRAIN_SECONDS,
+    FIRST_MESSAGE_SECONDS, Grpc, HANDSHAKE_SECONDS, HANDSHAKES, Http, Limits, Log, LogFormat,
+    LogLevel, MAX_ALLOWED_CLIENTS, MAX_LISTEN, Number, RING_BYTES, SESSIONS,
+    STREAMS_PER_CONNECTION, VIEWERS_PER_CONSOLE, WATCHERS, raw,
 };
 
 /// The longest name of a client, and the longest libvirt URI, in bytes.
 const MAX_NAME_BYTES: usize = 1024;
 
+mod sources;
+
 pub(super) fn config(file: raw::File, source: &Source<'_>) -> Result<Config, ConfigError> {
+    let libvirt = sources::libvirt(file.libvirt, source)?;
+    let qemu = sources::qemu(file.qemu, source)?;
+    if !libvirt.enabled && !qemu.enabled {
+        let advice = "set one of libvirt.enabled and qemu.enabled to true: without both there \
+                      are no VMs";
+        return Err(source.missing("libvirt.enabled", advice));
+    }
     Ok(Config {
         grpc: grpc(file.grpc, source)?,
         access: access(file.access, source)?,
         http: http(file.http, source)?,
-        libvirt: libvirt(file.libvirt, source)?,
+        libvirt,
+        qemu,
+        endpoints: sources::endpoints(file.endpoints, source)?,
         console: console(&file.console, source)?,
         limits: limits(&file.limits, source)?,
         log: log(file.log, source)?,
@@ -124,34 +134,6 @@ fn http(raw: raw::Http, source: &Source<'_>) -> Result<Http, ConfigError> {
         None => DEFAULT_HTTP_LISTEN,
     };
     Ok(Http { listen })
-}
-
-fn libvirt(raw: raw::Libvirt, source: &Source<'_>) -> Result<Libvirt, ConfigError> {
-    const KEY: &str = "libvirt.uri";
-    let uri = match raw.uri {
-        None => DEFAULT_LIBVIRT_URI.to_owned(),
-        Some(uri) => {
-            let text = uri.get_ref();
-            let plain = text.len() <= MAX_NAME_BYTES && text.bytes().all(|b| b.is_ascii_graphic());
-            // libvirt's URIs are driver[+transport]://[host][:port]/path[?parameters]
-            // (https://libvirt.org/uri.html).
-            let driver = text.split_once("://").map(|(scheme, _)| scheme);
-            let qemu = driver.is_some_and(|it| it == "qemu" || it.starts_with("qemu+"));
-            if !plain || !qemu {
-                let message = "not a libvirt URI of the QEMU driver; write \"qemu:///system\"";
-                return Err(source.invalid(KEY, uri.span(), message.into()));
-            }
-            uri.into_inner()
-        }
-    };
-    let key = "libvirt.call_timeout_seconds";
-    let call_timeout = seconds(
-        &raw.call_timeout_seconds,
-        key,
-        &CALL_TIMEOUT_SECONDS,
-        source,
-    )?;
-    Ok(Libvirt { uri, call_timeout })
 }
 
 fn console(raw: &raw::Console, source: &Source<'_>) -> Result<Console, ConfigError> {

@@ -29,7 +29,8 @@ pub use metrics::ConsoleMetrics;
 pub use registry::{Directory, Registry, RegistryConfig, default_alias};
 pub use shared::{JoinError, JoinRequest};
 pub use state::{
-    Availability, ConsoleState, Participant, Roster, Status, Target, WriterChange, stamp_to_time,
+    Availability, ConsoleState, Participant, Roster, SideEffect, SideEffectKind, Status, Target,
+    WriterChange, stamp_to_time,
 };
 pub use viewer::{Item, Viewer};
 

@@ -16,7 +16,9 @@ use tracing::{debug, info, warn};
 use super::live::Console;
 use super::state::{Availability, Target};
 use crate::core::id::SessionId;
-use crate::endpoint::{Attachment, Endpoint, EndpointEnd, EndpointError, OutputSink};
+use crate::endpoint::{
+    Attachment, Claim, Endpoint, EndpointEnd, EndpointError, OutputSink, Source,
+};
 use crate::hypervisor::Instance;
 
 /// The pause before the first new try after a failure.
@@ -135,12 +137,8 @@ impl Pump {
         if instance.is_none() {
             self.console.instance_ended();
         }
-        if target.device.endpoint.is_none() {
-            let backend = &target.device.backend;
-            set(
-                Availability::Unsupported,
-                &format!("its backend is \"{backend}\": use a pty"),
-            );
+        if let Source::Unserved(why) = &target.device.source {
+            set(Availability::Unsupported, why);
             return None;
         }
         if instance.is_none() {
@@ -161,7 +159,7 @@ impl Pump {
         let attached = tokio::select! {
             biased; // to stop comes before everything
             () = token.cancelled() => return None,
-            attached = self.endpoint.attach(Arc::new(sink)) => attached,
+            attached = self.endpoint.attach(Arc::new(sink), Claim::IfFree) => attached,
         };
         match attached {
             Ok(attachment) => self.attached(instance, attachment, ended, token).await,

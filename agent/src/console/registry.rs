@@ -197,15 +197,10 @@ impl Registry {
 }
 
 fn target(inventory: &Inventory, vm: &Vm, device: &ConsoleDevice) -> Target {
-    let stale = inventory.stale.contains(&vm.uuid);
-    let trouble = if inventory.connected && stale {
-        "libvirt is back, and the VM is being read again"
-    } else {
-        &inventory.trouble
-    };
+    let stale = inventory.stale.get(&vm.uuid);
     Target {
-        connected: inventory.connected && !stale,
-        trouble: trouble.to_owned(),
+        connected: stale.is_none(),
+        trouble: stale.map(|trouble| trouble.to_string()).unwrap_or_default(),
         vm_name: vm.name.clone(),
         vm_state: vm.state,
         instance: vm.instance,

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Console, ConsoleMetrics, Directory, Registry, RegistryConfig};
 use crate::core::id::{Alias, ConsoleId, VmUuid};
-use crate::endpoint::{Attachment, Endpoint, EndpointError, EndpointKind, OutputSink};
+use crate::endpoint::{Attachment, Claim, Direct, Endpoint, EndpointError, OutputSink, Source};
 use crate::hypervisor::{ConsoleDevice, ConsoleKind, Hypervisor, Instance, Inventory, Vm, VmState};
 use crate::metrics::Metrics;
 use crate::shutdown::Tasks;
@@ -46,13 +46,10 @@ struct Scripted {
 
 #[async_trait::async_trait]
 impl Endpoint for Scripted {
-    fn kind(&self) -> EndpointKind {
-        EndpointKind::UnixSocket
-    }
-
     async fn attach(
         &self,
         sink: Arc<dyn OutputSink>,
+        _claim: Claim,
     ) -> Result<Box<dyn Attachment>, EndpointError> {
         if let Some(refusal) = self.script.refusals.lock().pop_front() {
             return Err(refusal);
@@ -136,7 +133,7 @@ pub(crate) fn vm(instance: Option<u64>) -> Vm {
         consoles: vec![ConsoleDevice {
             alias: id().alias,
             kind: ConsoleKind::Serial,
-            endpoint: Some(EndpointKind::UnixSocket),
+            source: Source::Direct(Direct::Unix("/nowhere".into())),
             backend: "unix".to_owned(),
         }],
     }

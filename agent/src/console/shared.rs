@@ -110,6 +110,9 @@ impl Shared {
             vm_state: target.vm_state,
             detail: String::new(),
             next_try: None,
+            holder: None,
+            silent_since: None,
+            wedged_since: None,
             generation: None,
         };
         let nobody = WriterChange {

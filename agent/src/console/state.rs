@@ -8,6 +8,7 @@ use crate::core::lease::Epoch;
 use crate::core::position::{Generation, Position};
 use crate::core::reason::Reason;
 use crate::core::stamps::Stamp;
+use crate::endpoint::Holder;
 use crate::hypervisor::{ConsoleDevice, Instance, VmState};
 
 /// Whether a console can be used now.
@@ -68,6 +69,12 @@ pub struct ConsoleState {
     pub detail: String,
     /// When the agent tries next, if it waits for time to pass.
     pub next_try: Option<SystemTime>,
+    /// The process that holds the console, where another does and it could be found out.
+    pub holder: Option<Holder>,
+    /// Since when it is attached, if no output came since.
+    pub silent_since: Option<SystemTime>,
+    /// Since when input makes no progress.
+    pub wedged_since: Option<SystemTime>,
     /// The generation that output belongs to.
     pub generation: Option<Generation>,
 }
@@ -123,6 +130,30 @@ pub struct WriterChange {
     pub reason: Option<Reason>,
     /// What the new writer gave as its reason for taking over.
     pub takeover_reason: String,
+}
+
+/// What was done to a console, or to its VM, beside typing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SideEffectKind {
+    /// A break on the serial line.
+    Break,
+    /// Keys sent to the VM's keyboard.
+    Keys,
+    /// A non-maskable interrupt.
+    Nmi,
+    /// A picture of the screen was taken.
+    Screenshot,
+}
+
+/// A side effect, as viewers are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SideEffect {
+    /// What was done.
+    pub kind: SideEffectKind,
+    /// Through which proxy.
+    pub proxy: PeerIdentity,
+    /// When.
+    pub time: SystemTime,
 }
 
 /// A console as lists show it.

@@ -165,10 +165,14 @@ async fn a_vm_that_was_restarted_behind_our_back_is_another_generation() {
     let away = |connected: bool, stale: &[VmUuid], instance| {
         let mut away = Inventory::clone(&inventory([vm(instance)]));
         (away.connected, away.trouble) = (connected, "libvirtd is gone".to_owned());
-        away.stale = stale.iter().copied().collect();
+        away.stale = stale
+            .iter()
+            .map(|vm| (*vm, away.trouble.as_str().into()))
+            .collect();
         Arc::new(away)
     };
-    host.inventory.send_replace(away(false, &[], Some(1)));
+    host.inventory
+        .send_replace(away(false, &[vm(None).uuid], Some(1)));
     sink.ended(EndpointEnd::Lost("libvirtd is gone".to_owned()));
     state(&mut writer, Availability::Lost).await;
     let epoch = writer.writer().epoch;
@@ -275,6 +279,8 @@ async fn a_console_behind_a_hypervisor_that_hangs_is_lost_until_it_is_back() {
     state(&mut viewer, Availability::Attached).await;
     let mut hung = Inventory::clone(&inventory([vm(Some(1))]));
     (hung.connected, hung.trouble) = (false, "libvirtd does not answer".to_owned());
+    hung.stale
+        .insert(vm(None).uuid, hung.trouble.as_str().into());
     host.inventory.send_replace(Arc::new(hung));
     assert_eq!(
         state(&mut viewer, Availability::Lost).await.detail,

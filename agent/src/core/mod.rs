@@ -7,6 +7,7 @@
 pub mod gather;
 pub mod id;
 pub mod input;
+pub mod keys;
 pub mod lease;
 pub mod output;
 pub mod position;

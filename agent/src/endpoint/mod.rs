@@ -5,7 +5,14 @@
 //! guest writes whether anybody looks or not, and that it keeps no descriptor of the
 //! console open while it does not.
 
+mod direct;
+mod source;
+
+use std::fmt;
 use std::sync::Arc;
+
+pub use direct::{DirectEndpoints, DirectRules, TcpRule};
+pub use source::{Direct, Source, TcpAddress};
 
 /// How an endpoint is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,21 +76,63 @@ pub enum EndpointError {
     Unreachable(String),
 }
 
+/// What to do about somebody else who holds a console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Leave it to them.
+    IfFree,
+    /// Take it from them.
+    Displace,
+}
+
+/// A process outside the agent that holds a console.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its process id.
+    pub process: u32,
+    /// Its command's name, printable and at most 64 bytes long.
+    pub command: String,
+    /// Its user's id.
+    pub user: u32,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            process,
+            command,
+            user,
+        } = self;
+        write!(f, "{command} (process {process} of user {user})")
+    }
+}
+
 /// A way to one console, which can be attached any number of times, one at a time.
 #[async_trait::async_trait]
 pub trait Endpoint: Send + Sync + 'static {
-    /// How it is reached.
-    fn kind(&self) -> EndpointKind;
-
-    /// Attaches: from now on everything that the guest writes goes to `sink`.
+    /// Attaches: from now on everything that the guest writes goes to `sink`. Nobody is
+    /// displaced, unless `claim` says so and the endpoint's kind can: where it cannot, it
+    /// stays [`EndpointError::HeldByOther`].
     ///
     /// # Errors
     /// See [`EndpointError`]; none of them leaves anything attached.
     ///
     /// # Cancel safety
     /// If dropped, nothing stays attached (though letting go may take a moment).
-    async fn attach(&self, sink: Arc<dyn OutputSink>)
-    -> Result<Box<dyn Attachment>, EndpointError>;
+    async fn attach(
+        &self,
+        sink: Arc<dyn OutputSink>,
+        claim: Claim,
+    ) -> Result<Box<dyn Attachment>, EndpointError>;
+
+    /// Who holds the console, as far as that can be found out: asked after
+    /// [`EndpointError::HeldByOther`] or [`EndpointEnd::Displaced`]. Takes a second at most.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed by it.
+    async fn holder(&self) -> Option<Holder> {
+        None
+    }
 }
 
 /// An attached endpoint. Dropping it lets the console go, without waiting for that.
@@ -98,6 +147,25 @@ pub trait Attachment: Send + 'static {
     /// # Cancel safety
     /// If dropped before it returns, nothing was written.
     async fn write(&mut self, bytes: &[u8]) -> Result<usize, EndpointError>;
+
+    /// Puts a break on the line, where the endpoint itself can.
+    ///
+    /// # Errors
+    /// [`EndpointError::Unsupported`] if it cannot: the hypervisor may be able to. Others as
+    /// [`Attachment::write`].
+    ///
+    /// # Cancel safety
+    /// If dropped before it returns, nothing was sent.
+    async fn send_break(&mut self) -> Result<(), EndpointError> {
+        let detail = "this endpoint carries no break";
+        Err(EndpointError::Unsupported(detail.to_owned()))
+    }
+
+    /// How many bytes of input were taken and wait for QEMU to read them, where that can be
+    /// known.
+    fn unread(&self) -> Option<usize> {
+        None
+    }
 
     /// Lets the console go and waits until it is free for others.
     async fn detach(self: Box<Self>);

@@ -3,15 +3,19 @@
 //! A hypervisor publishes what VMs there are and hands out endpoints to their consoles.
 //! It keeps itself connected: what it publishes says whether it is.
 
+mod effect;
 pub mod libvirt;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use crate::core::id::{Alias, ConsoleId, VmUuid};
-use crate::endpoint::{Endpoint, EndpointKind};
+use crate::core::keys::KeyPress;
+use crate::endpoint::{Endpoint, EndpointKind, Source};
+
+pub use effect::{EffectError, MAX_SCREENSHOT_BYTES, Screenshot};
 
 /// What a VM is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub enum ConsoleKind {
     Serial,
     /// A virtio (or other paravirtual) console.
     Virtio,
+    /// A named channel between host and guest.
+    Channel,
 }
 
 /// One console, as the VM's definition has it.
@@ -58,10 +64,21 @@ pub struct ConsoleDevice {
     pub alias: Alias,
     /// What sort of device it is.
     pub kind: ConsoleKind,
-    /// How it is reached; `None` for a type that the agent cannot serve.
-    pub endpoint: Option<EndpointKind>,
+    /// Where its far end is.
+    pub source: Source,
     /// The type as the definition names it (`pty`, `unix`, …), for messages.
     pub backend: String,
+}
+
+impl ConsoleDevice {
+    /// How it is reached; `None` for a type that the agent cannot serve.
+    pub const fn endpoint(&self) -> Option<EndpointKind> {
+        match self.source {
+            Source::LibvirtConsole | Source::LibvirtChannel => Some(EndpointKind::LibvirtStream),
+            Source::Direct(ref direct) => Some(direct.kind()),
+            Source::Unserved(_) => None,
+        }
+    }
 }
 
 /// One VM.
@@ -90,12 +107,45 @@ pub struct Inventory {
     pub trouble: String,
     /// The VMs.
     pub vms: BTreeMap<VmUuid, Arc<Vm>>,
-    /// Those of them that were not read since the hypervisor is connected again: their QEMU
-    /// may be another one by now.
-    pub stale: BTreeSet<VmUuid>,
+    /// Those of them of which nothing is certain now, with the reason for the operator: their
+    /// hypervisor is not connected, or they were not read since it is again. Their QEMU may
+    /// be another one by now.
+    pub stale: BTreeMap<VmUuid, Arc<str>>,
+    /// Where the VMs come from, each with whether it can be asked.
+    pub providers: Vec<Provider>,
+    /// Claims to a VM's identity that were refused, at most [`MAX_CONFLICTS`].
+    pub conflicts: Vec<Conflict>,
+}
+
+/// The most refused claims that an inventory names.
+pub const MAX_CONFLICTS: usize = 64;
+
+/// A source of VMs, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// What it is: `libvirt` or `qemu`.
+    pub name: &'static str,
+    /// Where it is looked for: a URI, or a directory.
+    pub place: String,
+    /// Whether it can be asked.
+    pub connected: bool,
+    /// If not, why. If so, what it does not allow, or empty.
+    pub trouble: String,
+}
+
+/// A claim to a VM's identity that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The identity that was claimed.
+    pub uuid: VmUuid,
+    /// Who claimed it: a QMP socket's path.
+    pub claimant: String,
+    /// Who has it: `libvirt`, or a QMP socket's path.
+    pub holder: String,
 }
 
 /// A source of VMs.
+#[async_trait::async_trait]
 pub trait Hypervisor: Send + Sync + 'static {
     /// The inventory now and as it changes.
     fn inventory(&self) -> watch::Receiver<Arc<Inventory>>;
@@ -103,4 +153,49 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// The way to one console. Makes no call: whether the console exists shows when it is
     /// attached.
     fn endpoint(&self, console: &ConsoleId) -> Arc<dyn Endpoint>;
+
+    /// Puts a break on a serial line by the VM's monitor, for endpoints that cannot do so
+    /// themselves.
+    ///
+    /// # Errors
+    /// See [`EffectError`]. After [`EffectError::Unreachable`] it may have been sent.
+    ///
+    /// # Cancel safety
+    /// If dropped, it may or may not be sent.
+    async fn send_break(&self, _console: &ConsoleId) -> Result<(), EffectError> {
+        Err(effect::unsupported())
+    }
+
+    /// Presses keys of the VM's keyboard together and lets them go.
+    ///
+    /// # Errors
+    /// As [`Hypervisor::send_break`].
+    ///
+    /// # Cancel safety
+    /// As [`Hypervisor::send_break`].
+    async fn send_keys(&self, _vm: VmUuid, _keys: &KeyPress) -> Result<(), EffectError> {
+        Err(effect::unsupported())
+    }
+
+    /// Sends a non-maskable interrupt to the VM.
+    ///
+    /// # Errors
+    /// As [`Hypervisor::send_break`].
+    ///
+    /// # Cancel safety
+    /// As [`Hypervisor::send_break`].
+    async fn inject_nmi(&self, _vm: VmUuid) -> Result<(), EffectError> {
+        Err(effect::unsupported())
+    }
+
+    /// Takes a picture of the VM's screen of this number, from 0.
+    ///
+    /// # Errors
+    /// See [`EffectError`]; [`EffectError::Unsupported`] where there is no such screen.
+    ///
+    /// # Cancel safety
+    /// If dropped, the picture is lost.
+    async fn screenshot(&self, _vm: VmUuid, _screen: u32) -> Result<Screenshot, EffectError> {
+        Err(effect::unsupported())
+    }
 }

@@ -255,6 +255,51 @@ struct Service {
 
 #[tonic::async_trait]
 impl ConsoleService for Service {
+    async fn diagnose_console(
+        &self,
+        _: Request<vmconsole_proto::v1::DiagnoseConsoleRequest>,
+    ) -> Result<Response<vmconsole_proto::v1::DiagnoseConsoleResponse>, Status> {
+        Err(Status::unimplemented("not played here"))
+    }
+
+    async fn diagnose_host(
+        &self,
+        _: Request<vmconsole_proto::v1::DiagnoseHostRequest>,
+    ) -> Result<Response<vmconsole_proto::v1::DiagnoseHostResponse>, Status> {
+        Err(Status::unimplemented("not played here"))
+    }
+
+    async fn send_break(
+        &self,
+        _: Request<vmconsole_proto::v1::SendBreakRequest>,
+    ) -> Result<Response<vmconsole_proto::v1::SendBreakResponse>, Status> {
+        Err(Status::unimplemented("not played here"))
+    }
+
+    async fn send_keys(
+        &self,
+        _: Request<vmconsole_proto::v1::SendKeysRequest>,
+    ) -> Result<Response<vmconsole_proto::v1::SendKeysResponse>, Status> {
+        Err(Status::unimplemented("not played here"))
+    }
+
+    async fn inject_nmi(
+        &self,
+        _: Request<vmconsole_proto::v1::InjectNmiRequest>,
+    ) -> Result<Response<vmconsole_proto::v1::InjectNmiResponse>, Status> {
+        Err(Status::unimplemented("not played here"))
+    }
+
+    type CaptureScreenshotStream =
+        ReceiverStream<Result<vmconsole_proto::v1::CaptureScreenshotResponse, Status>>;
+
+    async fn capture_screenshot(
+        &self,
+        _: Request<vmconsole_proto::v1::CaptureScreenshotRequest>,
+    ) -> Result<Response<Self::CaptureScreenshotStream>, Status> {
+        Err(Status::unimplemented("not played here"))
+    }
+
     type WatchConsolesStream = BoxStream<WatchConsolesResponse>;
     type StreamConsoleStream = BoxStream<StreamConsoleResponse>;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use vmconsole_agent::core::id::{Alias, ConsoleId, VmUuid};
-use vmconsole_agent::endpoint::{Endpoint, EndpointKind};
+use vmconsole_agent::endpoint::{Direct, Endpoint, Source};
 use vmconsole_agent::hypervisor::{
     ConsoleDevice, ConsoleKind, Hypervisor, Instance, Inventory, Vm, VmState,
 };
@@ -87,7 +87,7 @@ fn vm(uuid: VmUuid, path: &Path, running: bool) -> Vm {
         consoles: vec![ConsoleDevice {
             alias: Alias::new(ALIAS).expect("a good alias"),
             kind: ConsoleKind::Serial,
-            endpoint: Some(EndpointKind::UnixSocket),
+            source: Source::Direct(Direct::Unix(path.to_owned())),
             backend: "unix".to_owned(),
         }],
     }

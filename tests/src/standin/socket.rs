@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::task::AbortOnDropHandle;
 use vmconsole_agent::endpoint::{
-    Attachment, Endpoint, EndpointEnd, EndpointError, EndpointKind, OutputSink,
+    Attachment, Claim, Endpoint, EndpointEnd, EndpointError, OutputSink,
 };
 use vmconsole_agent::shutdown::Tasks;
 
@@ -41,13 +41,10 @@ impl SocketEndpoint {
 
 #[async_trait::async_trait]
 impl Endpoint for SocketEndpoint {
-    fn kind(&self) -> EndpointKind {
-        EndpointKind::UnixSocket
-    }
-
     async fn attach(
         &self,
         sink: Arc<dyn OutputSink>,
+        _claim: Claim,
     ) -> Result<Box<dyn Attachment>, EndpointError> {
         let stream = UnixStream::connect(&self.path).await;
         let stream = stream.map_err(|error| EndpointError::NotReady(error.to_string()))?;

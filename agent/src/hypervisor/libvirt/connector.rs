@@ -28,6 +28,7 @@ use super::reader::{self, Reading};
 use super::unit::Unit;
 use crate::core::id::VmUuid;
 use crate::hypervisor::Inventory;
+use crate::hypervisor::Provider;
 
 /// The most VMs that are read or wait to be read at a time. More than may be in flight, so
 /// that VMs that are stuck do not take every place.
@@ -140,10 +141,10 @@ impl LibvirtTask {
         let listed = self.shared.calls.call(None, "list the VMs", list).await?;
         let present: BTreeSet<VmUuid> = listed.iter().copied().collect();
         self.inventory.vms.retain(|vm, _| present.contains(vm));
-        self.inventory.stale.retain(|vm| present.contains(vm));
+        self.inventory.stale.retain(|vm, _| present.contains(vm));
         if !self.inventory.connected {
             // What happened meanwhile, no event will tell.
-            self.inventory.stale = self.inventory.vms.keys().copied().collect();
+            self.all_stale("libvirt is back, and the VM is being read again");
         }
         self.inventory.connected = true;
         self.inventory.trouble.clear();
@@ -194,7 +195,7 @@ impl LibvirtTask {
         match read {
             Ok(Reading::Present(found)) => {
                 following.backoff.reset();
-                let was_stale = self.inventory.stale.remove(&vm);
+                let was_stale = self.inventory.stale.remove(&vm).is_some();
                 if self.inventory.vms.get(&vm) == Some(&found) && !was_stale {
                     return;
                 }
@@ -225,11 +226,25 @@ impl LibvirtTask {
             tracing::warn!(%trouble, "not connected to libvirt");
         }
         self.inventory.connected = false;
+        self.all_stale(&trouble);
         self.inventory.trouble = trouble;
         self.publish();
     }
 
-    fn publish(&self) {
+    /// Nothing is certain of any VM, for this reason.
+    fn all_stale(&mut self, why: &str) {
+        let why: Arc<str> = why.into();
+        let vms = self.inventory.vms.keys();
+        self.inventory.stale = vms.map(|vm| (*vm, Arc::clone(&why))).collect();
+    }
+
+    fn publish(&mut self) {
+        self.inventory.providers = vec![Provider {
+            name: "libvirt",
+            place: self.shared.config.uri.clone(),
+            connected: self.inventory.connected,
+            trouble: self.inventory.trouble.clone(),
+        }];
         self.publish.send_if_modified(|published| {
             let changed = **published != self.inventory;
             if changed {

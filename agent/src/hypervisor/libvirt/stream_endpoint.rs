@@ -10,7 +10,7 @@ use super::Shared;
 use super::attachment::StreamAttachment;
 use super::line::Line;
 use crate::core::id::ConsoleId;
-use crate::endpoint::{Attachment, Endpoint, EndpointError, EndpointKind, OutputSink};
+use crate::endpoint::{Attachment, Claim, Endpoint, EndpointError, OutputSink};
 
 /// One console by way of libvirt.
 pub(super) struct StreamEndpoint {
@@ -50,13 +50,10 @@ impl StreamEndpoint {
 
 #[async_trait::async_trait]
 impl Endpoint for StreamEndpoint {
-    fn kind(&self) -> EndpointKind {
-        EndpointKind::LibvirtStream
-    }
-
     async fn attach(
         &self,
         sink: Arc<dyn OutputSink>,
+        _claim: Claim,
     ) -> Result<Box<dyn Attachment>, EndpointError> {
         let limit = self.shared.config.call_timeout;
         let deadline = Instant::now() + limit;

@@ -11,7 +11,7 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
 use crate::core::id::{Alias, VmUuid};
-use crate::endpoint::EndpointKind;
+use crate::endpoint::Source;
 use crate::hypervisor::{ConsoleDevice, ConsoleKind, Instance};
 
 /// The deepest nesting that is read. libvirt's own definitions reach about twelve.
@@ -204,11 +204,15 @@ impl State {
             self.left_out += 1;
             return;
         }
-        let endpoint = (device.backend == "pty").then_some(EndpointKind::LibvirtStream);
+        let source = if device.backend == "pty" {
+            Source::LibvirtConsole
+        } else {
+            Source::Unserved(format!("its backend is \"{}\": use a pty", device.backend))
+        };
         self.consoles.push(ConsoleDevice {
             alias,
             kind,
-            endpoint,
+            source,
             backend: device.backend,
         });
     }

@@ -12,7 +12,11 @@ fn device(alias: &str, kind: ConsoleKind, backend: &str) -> ConsoleDevice {
     ConsoleDevice {
         alias: Alias::new(alias).unwrap(),
         kind,
-        endpoint: (backend == "pty").then_some(EndpointKind::LibvirtStream),
+        source: if backend == "pty" {
+            Source::LibvirtConsole
+        } else {
+            Source::Unserved(format!("its backend is \"{backend}\": use a pty"))
+        },
         backend: backend.to_owned(),
     }
 }
