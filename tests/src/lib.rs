@@ -17,6 +17,7 @@ pub mod console;
 pub mod guest;
 pub mod image;
 pub mod libvirtd;
+pub mod machine;
 pub mod namespace;
 pub mod pki;
 pub mod probe;
