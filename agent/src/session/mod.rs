@@ -108,7 +108,8 @@ const fn unavailable(availability: crate::console::Availability) -> Reason {
     match availability {
         A::Unsupported => Reason::Unsupported,
         A::HeldByOther => Reason::HeldByOther,
-        A::Attached | A::Ready | A::Waiting | A::Denied | A::Lost => Reason::EndpointLost,
+        A::Denied => Reason::Denied,
+        A::Attached | A::Ready | A::Waiting | A::Lost => Reason::EndpointLost,
     }
 }
 

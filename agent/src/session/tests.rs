@@ -1,12 +1,15 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::console::Availability;
 use crate::console::scripted::{BOUND, Host, inventory};
 use crate::core::id::PeerIdentity;
 use crate::core::lease::Epoch;
+use crate::endpoint::EndpointError;
 
 struct Desk {
     host: Host,
@@ -177,4 +180,23 @@ async fn who_leaves_is_told_what_became_of_the_rest_and_no_longer_writes() {
         }
     }
     assert_eq!(refused, [(0, 3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_console_that_the_agent_may_not_open_is_refused_as_denied() {
+    let mut host = Host::start(Some(1), 1024);
+    for _ in 0..3 {
+        let denied = EndpointError::Denied("/dev/pts/7 is root's".to_owned());
+        host.script.refusals.lock().push_back(denied);
+    }
+    let console = host.console().await;
+    while console.status().state.availability != Availability::Denied {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let metrics = SessionMetrics::register(host.metrics.registry()).unwrap();
+    let sessions = Sessions::new(1, CancellationToken::new(), metrics);
+    let refused = sessions.open(&console, request(None, None)).unwrap_err();
+    assert_eq!(refused.reason(), Reason::Denied);
+    let said = refused.to_string();
+    assert!(said.contains("/dev/pts/7 is root's"), "{said}");
 }
