@@ -65,6 +65,7 @@ pub(super) fn request(
         claim,
         takeover_reason: open.takeover_reason.clone(),
         view_otherwise: open.view_otherwise,
+        displace_holder: open.displace_outside_holder,
         start: start(open.start.as_ref())?,
         output_window: output_window(open.output_window)?,
     };
@@ -83,7 +84,6 @@ fn check_unserved(open: &v1::Open) -> Result<(), Refusal> {
     let asked = [
         (open.wait_for_start, "wait_for_start"),
         (open.end_when_stopped, "end_when_stopped"),
-        (open.displace_outside_holder, "displace_outside_holder"),
         (open.heartbeat.is_some(), "heartbeat"),
         (!open.resume_token.is_empty(), "resume_token"),
     ];

@@ -87,6 +87,7 @@ impl ConsoleApi {
         let (opened, session, inbound) = self
             .sessions
             .open(&console, request)
+            .await
             .map_err(|error| (error.reason(), open_refused(&error)))?;
         let opened = convert::opened(&opened, mode, INPUT_WINDOW);
         let reader = self
