@@ -34,6 +34,10 @@ use crate::hypervisor::Provider;
 /// that VMs that are stuck do not take every place.
 const MAX_READS: usize = 64;
 
+/// What a connection to libvirtd's read-only socket means.
+const READ_ONLY: &str = "libvirtd lets the agent read and do nothing else, so no console can be \
+     opened: have libvirt.uri name libvirtd's socket for reading and writing";
+
 type Read = Pin<Box<dyn Future<Output = (VmUuid, Result<Reading, CallError>)> + Send>>;
 
 /// The task that keeps the inventory. It does nothing until it is [run](Self::run).
@@ -42,6 +46,8 @@ pub struct LibvirtTask {
     publish: watch::Sender<Arc<Inventory>>,
     lane: Lane,
     inventory: Inventory,
+    /// What the connection does not allow, for the operator; empty if nothing is known.
+    rights: &'static str,
 }
 
 /// What is under way while connected.
@@ -62,6 +68,7 @@ impl LibvirtTask {
             publish,
             lane,
             inventory: Inventory::default(),
+            rights: "",
         }
     }
 
@@ -93,6 +100,8 @@ impl LibvirtTask {
             }
         };
         Counters::bump(&self.shared.counters.connects);
+        *self.shared.connection.lock() = Arc::downgrade(&unit.calls);
+        self.rights = if unit.read_only { READ_ONLY } else { "" };
         let trouble = match self.list(&unit).await {
             Ok(()) => {
                 backoff.reset();
@@ -239,11 +248,15 @@ impl LibvirtTask {
     }
 
     fn publish(&mut self) {
+        let trouble = match self.inventory.connected {
+            true => self.rights,
+            false => &self.inventory.trouble,
+        };
         self.inventory.providers = vec![Provider {
             name: "libvirt",
             place: self.shared.config.uri.clone(),
             connected: self.inventory.connected,
-            trouble: self.inventory.trouble.clone(),
+            trouble: trouble.to_owned(),
         }];
         self.publish.send_if_modified(|published| {
             let changed = **published != self.inventory;

@@ -21,7 +21,17 @@ pub(super) struct Unit {
     _events: Connection,
     /// Carries the calls.
     pub(super) calls: Arc<Connection>,
+    /// Whether libvirtd lets nothing be done over it, but read.
+    pub(super) read_only: bool,
     closed: watch::Receiver<Option<CloseReason>>,
+}
+
+/// Has a connection closed whose libvirtd does not answer any more.
+pub(super) fn keep_alive(connection: &Connection) {
+    if let Err(error) = connection.set_keepalive(KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES) {
+        // Not every driver has it (a QEMU driver inside this process has none).
+        tracing::debug!(%error, "no keepalive on a libvirt connection");
+    }
 }
 
 impl Unit {
@@ -39,10 +49,7 @@ impl Unit {
             connection.on_close(move |reason| {
                 close.send_replace(Some(reason));
             })?;
-            if let Err(error) = connection.set_keepalive(KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES) {
-                // Not every driver has it (a QEMU driver inside this process has none).
-                tracing::debug!(%error, "no keepalive on a libvirt connection");
-            }
+            keep_alive(&connection);
             Ok(connection)
         };
         let events = open()?;
@@ -52,9 +59,11 @@ impl Unit {
             Counters::bump(&counters.events);
             dirty.add(VmUuid::new(event.uuid));
         })?;
+        let calls = open()?;
         Ok(Self {
             _events: events,
-            calls: Arc::new(open()?),
+            read_only: calls.is_read_only()?,
+            calls: Arc::new(calls),
             closed,
         })
     }
