@@ -11,7 +11,7 @@ use super::error::{LibvirtError, bounded_text};
 
 /// The longest answer of a monitor that is read, in bytes. What is asked is answered in a
 /// hundred.
-pub(crate) const MAX_ANSWER_BYTES: usize = 64 << 10;
+const MAX_ANSWER_BYTES: usize = 64 << 10;
 
 impl Domain {
     /// Has QEMU's monitor carry out a command in JSON, and returns its answer, an error of its
