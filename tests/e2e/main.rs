@@ -19,6 +19,7 @@ mod hypervisor_faults;
 mod peers;
 mod prometheus;
 mod python_client;
+mod qemu_boots;
 mod readme;
 mod refusals;
 mod shell;
