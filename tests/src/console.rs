@@ -36,6 +36,14 @@ impl VirshConsole {
     /// When virsh cannot connect, with what it said. That the console itself is
     /// refused, virsh says only afterwards: the next wait then panics.
     pub fn open(libvirtd: &Libvirtd, guest: &Guest, alias: &str) -> Self {
+        Self::open_with(libvirtd, guest, alias, &[])
+    }
+
+    /// As [`Self::open`], with further options of `virsh console`, such as `--force`.
+    ///
+    /// # Panics
+    /// As [`Self::open`].
+    pub fn open_with(libvirtd: &Libvirtd, guest: &Guest, alias: &str, more: &[&str]) -> Self {
         let pty = openpty(None, None).expect("a PTY can be had");
         let slave = || pty.slave.try_clone().expect("a descriptor can be cloned");
         let mut command = tied(setup::program("virsh"));
@@ -48,6 +56,7 @@ impl VirshConsole {
                 "--devname",
                 alias,
             ])
+            .args(more)
             .stdin(slave())
             .stdout(slave());
         let virsh = Process::spawn(format!("virsh console {alias}"), command);
@@ -66,6 +75,11 @@ impl VirshConsole {
 }
 
 impl VirshTerminal {
+    /// virsh's process id.
+    pub fn pid(&self) -> u32 {
+        self.virsh.pid().as_raw().cast_unsigned()
+    }
+
     /// Whether virsh has turned line editing off; the PTY's two sides share that.
     fn is_raw(&self) -> bool {
         let settings = tcgetattr(&self.terminal).expect("a PTY has terminal settings");

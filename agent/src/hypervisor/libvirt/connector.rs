@@ -25,6 +25,7 @@ use super::calls::CallError;
 use super::counters::Counters;
 use super::lane::Lane;
 use super::reader::{self, Reading};
+use super::rights::not_allowed;
 use super::unit::Unit;
 use crate::core::id::VmUuid;
 use crate::hypervisor::Inventory;
@@ -34,10 +35,6 @@ use crate::hypervisor::Provider;
 /// that VMs that are stuck do not take every place.
 const MAX_READS: usize = 64;
 
-/// What a connection to libvirtd's read-only socket means.
-const READ_ONLY: &str = "libvirtd lets the agent read and do nothing else, so no console can be \
-     opened: have libvirt.uri name libvirtd's socket for reading and writing";
-
 type Read = Pin<Box<dyn Future<Output = (VmUuid, Result<Reading, CallError>)> + Send>>;
 
 /// The task that keeps the inventory. It does nothing until it is [run](Self::run).
@@ -46,8 +43,6 @@ pub struct LibvirtTask {
     publish: watch::Sender<Arc<Inventory>>,
     lane: Lane,
     inventory: Inventory,
-    /// What the connection does not allow, for the operator; empty if nothing is known.
-    rights: &'static str,
 }
 
 /// What is under way while connected.
@@ -68,7 +63,6 @@ impl LibvirtTask {
             publish,
             lane,
             inventory: Inventory::default(),
-            rights: "",
         }
     }
 
@@ -101,7 +95,6 @@ impl LibvirtTask {
         };
         Counters::bump(&self.shared.counters.connects);
         *self.shared.connection.lock() = Arc::downgrade(&unit.calls);
-        self.rights = if unit.read_only { READ_ONLY } else { "" };
         let trouble = match self.list(&unit).await {
             Ok(()) => {
                 backoff.reset();
@@ -249,7 +242,7 @@ impl LibvirtTask {
 
     fn publish(&mut self) {
         let trouble = match self.inventory.connected {
-            true => self.rights,
+            true => not_allowed(&self.shared.config.uri),
             false => &self.inventory.trouble,
         };
         self.inventory.providers = vec![Provider {

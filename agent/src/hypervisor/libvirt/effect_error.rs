@@ -62,6 +62,8 @@ fn refused(effect: Effect, error: &LibvirtError) -> EffectError {
     let text = &error.message;
     let unsupported = || EffectError::Unsupported(format!("{}: {text}", effect.lacking()));
     match error.code {
+        // As libvirt 9.0 says it: "no such screen ID", "no screens to take screenshot from".
+        code::OPERATION_INVALID if text.contains(" screen") => unsupported(),
         code::OPERATION_INVALID => EffectError::NotRunning,
         code::NO_DOMAIN => EffectError::NotFound(text.clone()),
         _ if is_denied(error) => EffectError::Denied(text.clone()),
@@ -173,16 +175,16 @@ mod tests {
             ),
             (
                 Effect::Screenshot,
-                8,
+                55,
                 10,
-                "no such screen ID",
-                "not supported: it has no such",
+                "Requested operation is not valid: no such screen ID",
+                "not supported: it has no such screen",
             ),
             (
                 Effect::Screenshot,
-                84,
+                55,
                 10,
-                "no screens",
+                "Requested operation is not valid: no screens to take screenshot from",
                 "not supported: it has no such screen",
             ),
             (

@@ -39,6 +39,7 @@ mod lane;
 mod line;
 mod metrics;
 mod reader;
+mod rights;
 mod stream_endpoint;
 mod unit;
 pub mod xml;

@@ -21,8 +21,6 @@ pub(super) struct Unit {
     _events: Connection,
     /// Carries the calls.
     pub(super) calls: Arc<Connection>,
-    /// Whether libvirtd lets nothing be done over it, but read.
-    pub(super) read_only: bool,
     closed: watch::Receiver<Option<CloseReason>>,
 }
 
@@ -59,11 +57,9 @@ impl Unit {
             Counters::bump(&counters.events);
             dirty.add(VmUuid::new(event.uuid));
         })?;
-        let calls = open()?;
         Ok(Self {
             _events: events,
-            read_only: calls.is_read_only()?,
-            calls: Arc::new(calls),
+            calls: Arc::new(open()?),
             closed,
         })
     }

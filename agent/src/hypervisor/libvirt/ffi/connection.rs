@@ -1,7 +1,7 @@
 //! A connection to libvirtd. It refuses to be disposed of on the event loop's thread, or on
 //! whichever thread happens to drop it.
 
-use std::ffi::{CStr, CString, c_int, c_ulong, c_void};
+use std::ffi::{CString, c_int, c_ulong, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -10,9 +10,8 @@ use std::thread;
 use parking_lot::Mutex;
 
 use super::DomainEvent;
-use super::domain::free;
 use super::domain_event::{Subscription, subscribe};
-use super::error::{LibvirtError, code};
+use super::error::LibvirtError;
 use super::event_loop;
 use super::registry::{Key, Registry};
 
@@ -22,9 +21,6 @@ const CLOSING_KEEPALIVE: (u32, u32) = (1, 2);
 /// Keepalive on a connection that is given up: after a second of silence it closes, without a
 /// probe.
 const GIVE_UP_KEEPALIVE: (u32, u32) = (1, 0);
-
-/// A format of domain definitions that no driver has.
-const NO_FORMAT: &CStr = c"none";
 
 /// Why a connection closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,41 +187,6 @@ impl Connection {
         let mut version: c_ulong = 0;
         // SAFETY: the connection is alive as long as `self`; `version` outlives the call.
         check(unsafe { virt_sys::virConnectGetLibVersion(self.as_ptr(), &raw mut version) })
-    }
-
-    /// Whether libvirtd refuses all but reading, because the socket is its read-only one. May
-    /// block. It asks for a conversion from a format that does not exist, which is refused
-    /// either way and changes nothing; libvirt looks at the connection's permission first.
-    ///
-    /// # Errors
-    /// The connection is closed.
-    pub(crate) fn is_read_only(&self) -> Result<bool, LibvirtError> {
-        // SAFETY: the connection is alive; both texts end in NUL and live through the call.
-        let text = unsafe {
-            virt_sys::virConnectDomainXMLFromNative(
-                self.as_ptr(),
-                NO_FORMAT.as_ptr(),
-                NO_FORMAT.as_ptr(),
-                0,
-            )
-        };
-        if !text.is_null() {
-            // SAFETY: libvirt allocated the text with malloc, and it is freed once.
-            unsafe { free(text.cast()) };
-            return Ok(false);
-        }
-        let error = LibvirtError::last();
-        match error.code {
-            code::OPERATION_DENIED => Ok(true),
-            _ if self.is_alive() => Ok(false),
-            _ => Err(error),
-        }
-    }
-
-    /// Whether the connection is open, as far as this side knows. Does not wait.
-    fn is_alive(&self) -> bool {
-        // SAFETY: the connection is alive as long as `self`.
-        unsafe { virt_sys::virConnectIsAlive(self.as_ptr()) == 1 }
     }
 
     /// Has `on_close` called when the connection closes by itself, on any thread; it must

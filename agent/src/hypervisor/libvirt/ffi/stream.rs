@@ -137,14 +137,17 @@ impl Stream {
         let stream = Self::new(domain.connection(), virt_sys::VIR_STREAM_NONBLOCK)?;
         let (domain, name, to) = (domain.as_ptr(), name.as_ptr(), stream.as_ptr());
         // Without FORCE the flags are 0, and not SAFE either, which drivers need not know.
-        // SAFETY: domain and stream are alive; `name` ends in NUL and lives through the call.
+        let force = u32::from(force);
         check(match device {
             StreamDevice::Console(_) => {
-                let flags = u32::from(force) * virt_sys::VIR_DOMAIN_CONSOLE_FORCE;
+                let flags = force * virt_sys::VIR_DOMAIN_CONSOLE_FORCE;
+                // SAFETY: domain and stream are alive; `name` ends in NUL and lives through
+                // the call.
                 unsafe { virt_sys::virDomainOpenConsole(domain, name, to, flags) }
             }
             StreamDevice::Channel(_) => {
-                let flags = u32::from(force) * virt_sys::VIR_DOMAIN_CHANNEL_FORCE;
+                let flags = force * virt_sys::VIR_DOMAIN_CHANNEL_FORCE;
+                // SAFETY: as above.
                 unsafe { virt_sys::virDomainOpenChannel(domain, name, to, flags) }
             }
         })?;

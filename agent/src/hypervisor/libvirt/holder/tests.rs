@@ -86,11 +86,11 @@ fn the_latest_process_is_found_and_its_name_made_printable() {
         fs::write(dir.join("cmdline"), cmdline).unwrap();
         fs::write(dir.join("comm"), comm).unwrap();
     };
-    process("12", b"virsh\0console\07\0", b"virsh\n");
-    process("112", b"virsh\0console\07\0", b"vir\x1b\xffsh \n");
-    process("113", b"virsh\0console\08\0", b"virsh\n");
+    process("12", b"virsh\0console\0my vm\0", b"virsh\n");
+    process("112", b"virsh\0console\0my vm\0", b"vir\x1b\xffsh \n");
+    process("113", b"virsh\0console\0other\0", b"virsh\n");
     process("114", b"", b"kthreadd\n");
-    process("net", b"virsh\0console\07\0", b"virsh\n");
+    process("net", b"virsh\0console\0my vm\0", b"virsh\n");
     fs::create_dir(proc.path().join("999")).unwrap();
     let alias = Alias::new("serial0").unwrap();
     let soon = Instant::now() + Duration::from_secs(60);
