@@ -4,7 +4,7 @@ use vmconsole_agent::endpoint::{Claim, EndpointEnd, EndpointError, Source};
 use vmconsole_agent::hypervisor::{ConsoleKind, EffectError, Hypervisor};
 use vmconsole_tests::guest::GuestOptions;
 
-use super::{Ear, Rig, send};
+use super::{Ear, Rig, connect, runs, send};
 
 const CHANNELS: &str = "<channel type='unix'>\
     <target type='virtio' name='org.vmconsole.shell.0'/></channel>\
@@ -47,13 +47,22 @@ async fn a_channel_is_a_console_with_a_shell() {
     send(&mut *shell, "console\necho c$((1+1))l\n").await;
     ear.hears("c2l\n", 1).await;
 
-    let held = endpoint.attach(Ear::new(), Claim::IfFree);
-    let waiting = tokio::time::timeout(std::time::Duration::from_secs(30), held).await;
-    let refused = waiting.unwrap().err();
-    assert!(
-        matches!(refused, Some(EndpointError::Unreachable(_))),
-        "{refused:?}"
-    );
+    // Somebody else is refused, until they take it on purpose.
+    let other = connect(&rig.libvirtd, &rig.tasks);
+    runs(&other, vm).await;
+    let others = other.endpoint(&console);
+    let refused = others.attach(Ear::new(), Claim::IfFree).await.err();
+    let held = matches!(refused, Some(EndpointError::HeldByOther(_)));
+    assert!(held, "{refused:?}");
+    send(&mut *shell, "echo s$((1+1))s\n").await;
+    ear.hears("s2s\n", 1).await;
+    let taker = Ear::new();
+    let taken = others.attach(taker.clone(), Claim::Displace).await.unwrap();
+    assert_eq!(ear.end().await, EndpointEnd::Displaced);
+    shell.detach().await;
+    // The guest's end was closed with the connection, and asks again who is there.
+    taker.hears("login: ", 1).await;
+
     let broken = rig.hypervisor.send_break(&console).await;
     assert!(
         matches!(broken, Err(EffectError::Unsupported(_))),
@@ -61,8 +70,8 @@ async fn a_channel_is_a_console_with_a_shell() {
     );
 
     rig.libvirtd.virsh(&["destroy", "channel"]).unwrap();
-    assert_eq!(ear.end().await, EndpointEnd::Eof);
-    shell.detach().await;
+    assert_eq!(taker.end().await, EndpointEnd::Eof);
+    taken.detach().await;
     let refused = endpoint.attach(Ear::new(), Claim::IfFree).await.err();
     assert_eq!(refused, Some(EndpointError::NotRunning));
     rig.stop().await;

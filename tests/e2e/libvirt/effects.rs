@@ -40,7 +40,6 @@ async fn a_break_an_interrupt_a_picture_and_keys() {
     // What libvirt makes of a command to a monitor, and an operator sees.
     let about = rig.libvirtd.virsh(&["dominfo", guest.name()]).unwrap();
     assert!(about.contains("tainted"), "{about}");
-    println!("{about}");
 
     rig.hypervisor.inject_nmi(vm).await.unwrap();
     ear.hears("NMI received for unknown reason", 1).await;

@@ -33,19 +33,7 @@ impl Rig {
     fn start() -> Self {
         let libvirtd = Libvirtd::start();
         let tasks = Tasks::new();
-        let rules = DirectRules {
-            directories: vec![libvirtd.dir().to_owned()],
-            owners: vec![0],
-            tcp: TcpRule::Loopback,
-        };
-        let config = LibvirtConfig {
-            uri: libvirtd.uri(),
-            channels: vec!["org.vmconsole.*".to_owned()],
-            ..LibvirtConfig::default()
-        };
-        let direct = DirectEndpoints::new(rules, tasks.clone());
-        let (hypervisor, task) = LibvirtHypervisor::new(config, direct);
-        tasks.spawn("libvirt", task.run(tasks.token()));
+        let hypervisor = connect(&libvirtd, &tasks);
         Self {
             hypervisor,
             tasks,
@@ -64,12 +52,7 @@ impl Rig {
         self.libvirtd.virsh(&["define", path]).unwrap();
         guest.start();
         let uuid = guest.uuid().parse().unwrap();
-        let mut inventory = self.hypervisor.inventory();
-        let runs = inventory.wait_for(|inventory| {
-            let vm = inventory.vms.get(&uuid);
-            vm.is_some_and(|vm| vm.state == VmState::Running && vm.instance.is_some())
-        });
-        tokio::time::timeout(BOUND, runs).await.unwrap().unwrap();
+        runs(&self.hypervisor, uuid).await;
         (guest, uuid)
     }
 
@@ -84,6 +67,34 @@ impl Rig {
         self.tasks.close();
         self.tasks.drained(BOUND).await;
     }
+}
+
+/// One more client of libvirtd.
+fn connect(libvirtd: &Libvirtd, tasks: &Tasks) -> Arc<LibvirtHypervisor> {
+    let rules = DirectRules {
+        directories: vec![libvirtd.dir().to_owned()],
+        owners: vec![0],
+        tcp: TcpRule::Loopback,
+    };
+    let config = LibvirtConfig {
+        uri: libvirtd.uri(),
+        channels: vec!["org.vmconsole.*".to_owned()],
+        ..LibvirtConfig::default()
+    };
+    let direct = DirectEndpoints::new(rules, tasks.clone());
+    let (hypervisor, task) = LibvirtHypervisor::new(config, direct);
+    tasks.spawn("libvirt", task.run(tasks.token()));
+    hypervisor
+}
+
+/// Waits until the VM is known to run.
+async fn runs(hypervisor: &LibvirtHypervisor, vm: VmUuid) {
+    let mut inventory = hypervisor.inventory();
+    let runs = inventory.wait_for(|inventory| {
+        let vm = inventory.vms.get(&vm);
+        vm.is_some_and(|vm| vm.state == VmState::Running && vm.instance.is_some())
+    });
+    tokio::time::timeout(BOUND, runs).await.unwrap().unwrap();
 }
 
 /// All that a console said, and how it ended.

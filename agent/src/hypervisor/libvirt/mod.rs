@@ -7,7 +7,8 @@
 //! | connection | what goes over it | thread |
 //! |---|---|---|
 //! | events | domain events, keepalive | the event loop's |
-//! | calls | list, state, definition | `calls`: at most four in flight, one for each VM |
+//! | calls | list, state, definition, breaks, keys, interrupts | `calls`: at most four in flight, one for each VM |
+//! | one for each picture of a screen | the picture | that of its call |
 //! | one for each attached console | its stream, both ways | output: the event loop's; the rest: the console's own, while it is needed |
 //!
 //! A console has a connection of its own because its guest decides how fast input is read.

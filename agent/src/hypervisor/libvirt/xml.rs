@@ -55,7 +55,7 @@ pub enum XmlError {
     /// An entity that XML itself does not define.
     #[error("the domain's definition refers to an entity that nothing defines")]
     Entity,
-    /// Nested deeper than [`MAX_DEPTH`].
+    /// Nested deeper than is read.
     #[error("the domain's definition is nested deeper than {MAX_DEPTH} elements")]
     TooDeep,
     /// It ends before its root does, or has no root.
