@@ -1,11 +1,12 @@
 # What people run. Everything else is cargo's.
 .POSIX:
-.PHONY: help demo test lint proto docs bench
+.PHONY: help demo test lint proto docs bench packages
 
 help:
 	@echo "make demo   a guest, an agent, and a terminal on the guest's console"
 	@echo "make test   install what is missing and run every test"
 	@echo "make lint   format, clippy, licences, interface, documentation"
+	@echo "make packages  a DEB and an RPM, in target/packages"
 	@echo "make bench  the byte path beside a plain TLS relay and socat"
 
 # Builds as you; only what needs root is run as root. Whether that can be had is asked first:
@@ -35,6 +36,10 @@ proto:
 docs:
 	@tests/setup.sh build
 	@RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --quiet
+
+packages:
+	@tests/setup.sh packages
+	@packaging/build.sh
 
 # `make bench SCENARIOS="bulk round-trip"` runs some of it.
 bench:

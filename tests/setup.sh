@@ -5,8 +5,9 @@
 # belongs to it, which are left running though nothing here uses them, and Prometheus, which
 # is stopped again.
 #
-#   usage: tests/setup.sh build|lint|demo|test
+#   usage: tests/setup.sh build|packages|lint|demo|test
 #     build   what compiling needs
+#     packages  build, and what reads the libraries that a program needs
 #     lint    build, and what the check of the interface needs
 #     demo    build, and libvirt, QEMU, what builds the guest, and the user
 #             vmconsole-test, which the agent runs as; on x86_64 only, as the guest is
@@ -22,11 +23,13 @@ user=vmconsole-test
 build="gcc libc6-dev pkg-config libvirt-dev"
 demo="$build libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
 	apt dpkg cpio xz-utils util-linux bsdutils passwd"
+packages="$build dpkg-dev gzip"
 lint="$build git python3 python3-venv"
 test="$demo openssl prometheus python3 python3-venv socat"
 
 case ${1:-} in
 build) packages=$build ;;
+packages) packages=$packages ;;
 lint) packages=$lint ;;
 demo) packages=$demo ;;
 test) packages=$test ;;

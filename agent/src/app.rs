@@ -6,15 +6,15 @@
 //!                        ─▶ pumps let their consoles go ─▶ stopped
 //! ```
 
+mod follow;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::IntGauge;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService as _;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -22,12 +22,13 @@ use tonic_health::server::HealthReporter;
 use tracing::info;
 use vmconsole_proto::v1::console_service_server::ConsoleServiceServer;
 
+use self::follow::{Follow, FollowGauges};
 use crate::api::{ConnectionMetrics, ConsoleApi, GrpcLimits, GrpcServer, StreamLimits};
 use crate::config::Config;
-use crate::console::{ConsoleMetrics, Directory, Registry, RegistryConfig};
+use crate::console::{ConsoleMetrics, Registry, RegistryConfig};
 use crate::http::{BindError, HttpServer, Readiness};
-use crate::hypervisor::{Hypervisor, Inventory};
-use crate::metrics::{Metrics, MetricsError, gauge};
+use crate::hypervisor::Hypervisor;
+use crate::metrics::{Metrics, MetricsError};
 use crate::session::{SessionMetrics, Sessions};
 use crate::shutdown::Tasks;
 use crate::tls::{self, AllowList, HandshakeMetrics, Handshakes, TlsError};
@@ -114,12 +115,7 @@ impl App {
             inventory,
             draining: draining.clone(),
             ready,
-            connected: gauge(
-                metrics.registry(),
-                "vmconsole_libvirt_connected",
-                "Whether libvirt is connected (1) or not (0)",
-            )?,
-            vms: gauge(metrics.registry(), "vmconsole_vms", "VMs that are known")?,
+            gauges: FollowGauges::register(metrics.registry())?,
         };
         let http = HttpServer::bind(config.http.listen, metrics, readiness).await?;
         let http_address = http.local_addr();
@@ -266,47 +262,4 @@ fn server(
         ConnectionMetrics::register(metrics.registry())?,
         tasks.clone(),
     )))
-}
-
-/// Keeps `/readyz` and the gauges of the hypervisor true.
-struct Follow {
-    directory: watch::Receiver<Arc<Directory>>,
-    inventory: watch::Receiver<Arc<Inventory>>,
-    draining: CancellationToken,
-    ready: watch::Sender<Readiness>,
-    connected: IntGauge,
-    vms: IntGauge,
-}
-
-impl Follow {
-    async fn run(mut self, token: CancellationToken) {
-        loop {
-            let listed = self.directory.borrow_and_update().clone();
-            let known = self.inventory.borrow_and_update().clone();
-            let draining = self.draining.is_cancelled();
-            self.connected.set(i64::from(known.connected));
-            self.vms
-                .set(i64::try_from(known.vms.len()).unwrap_or(i64::MAX));
-            self.ready.send_replace(judge(&listed, &known, draining));
-            tokio::select! {
-                biased; // to stop comes before everything
-                () = token.cancelled() => return,
-                () = self.draining.cancelled(), if !draining => {}
-                changed = self.directory.changed() => if changed.is_err() { return },
-                changed = self.inventory.changed() => if changed.is_err() { return },
-            }
-        }
-    }
-}
-
-fn judge(directory: &Directory, inventory: &Inventory, draining: bool) -> Readiness {
-    if draining {
-        Readiness::NotReady("the agent is stopping".to_owned())
-    } else if !inventory.connected {
-        Readiness::NotReady(format!("libvirt is not connected: {}", inventory.trouble))
-    } else if !directory.synced || !inventory.stale.is_empty() {
-        Readiness::NotReady("the VMs are being read".to_owned())
-    } else {
-        Readiness::Ready
-    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{User, geteuid};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, warn};
 use vmconsole_agent::app::{self, App};
@@ -129,6 +130,14 @@ fn direct_rules(endpoints: &Endpoints) -> DirectRules {
     }
 }
 
+/// Tells whoever supervises the agent how far it is; without one, nobody is told
+/// (sd_notify(3)).
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "systemd was not told");
+    }
+}
+
 async fn serve(config: &Config, metrics: Metrics) -> Result<(), Failure> {
     // Installed before anything starts, so that a stop during the start is not missed.
     let (mut terminate, mut interrupt) = (
@@ -147,10 +156,12 @@ async fn serve(config: &Config, metrics: Metrics) -> Result<(), Failure> {
     hypervisor.register_metrics(metrics.registry())?;
     let app = App::start(config, metrics, hypervisor).await?;
     tasks.spawn("libvirt", libvirt.run(tasks.token()));
+    tell_systemd(NotifyState::Ready);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    tell_systemd(NotifyState::Stopping);
     let stop = async {
         app.stop().await;
         tasks.close();

@@ -18,6 +18,7 @@ pub mod dialogue;
 pub mod guest;
 pub mod image;
 pub mod libvirtd;
+pub mod machine;
 pub mod namespace;
 pub mod pki;
 pub mod probe;

@@ -5,6 +5,7 @@
 
 mod effect;
 pub mod libvirt;
+pub mod merged;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
