@@ -14,8 +14,11 @@ use png::{BitDepth, ColorType, Compression, Decoder, DecodingError, Encoder, Lim
 /// The longest side of a picture, in points.
 pub const MAX_SIDE: u32 = 16_384;
 
-/// The most points of a picture: 64 MiB of three bytes each.
-pub const MAX_POINTS: u64 = 64 * 1024 * 1024 / 3;
+/// The most points of a picture: as many as [`MAX_BYTES`] hold with three bytes each.
+pub const MAX_POINTS: u64 = MAX_BYTES as u64 / 3;
+
+/// The most bytes of a picture as a hypervisor gives it.
+pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// What the PNG decoder may allocate: a row of the longest side, twice, and its own tables.
 const DECODER_BYTES: usize = 2 * 8 * MAX_SIDE as usize + 1024 * 1024;
@@ -43,6 +46,9 @@ pub enum PictureError {
     /// It begins as neither does.
     #[error("it is neither PPM nor PNG")]
     Unknown,
+    /// It is too long.
+    #[error("it has {0} bytes: the most are {MAX_BYTES}")]
+    TooLong(usize),
     /// A PPM's head is not as it ought to be.
     #[error("its PPM head is malformed: {0}")]
     Head(&'static str),
@@ -82,6 +88,9 @@ pub enum PictureError {
 /// # Errors
 /// [`PictureError`] for what is no picture, is damaged or too large.
 pub fn to_png(bytes: Vec<u8>) -> Result<Picture, PictureError> {
+    if bytes.len() > MAX_BYTES {
+        return Err(PictureError::TooLong(bytes.len()));
+    }
     if bytes.starts_with(PNG_SIGNATURE) {
         check_png(bytes)
     } else if bytes.starts_with(ppm::SIGNATURE) {
