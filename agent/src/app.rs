@@ -29,6 +29,7 @@ use crate::console::{ConsoleMetrics, Registry, RegistryConfig};
 use crate::http::{BindError, HttpServer, Readiness};
 use crate::hypervisor::Hypervisor;
 use crate::metrics::{Metrics, MetricsError};
+use crate::session::effects::{EffectMetrics, Effects};
 use crate::session::{SessionMetrics, Sessions};
 use crate::shutdown::Tasks;
 use crate::tls::{self, AllowList, HandshakeMetrics, Handshakes, TlsError};
@@ -106,8 +107,8 @@ impl App {
         let tls = tls::server_config(&grpc.certificate, &grpc.private_key, &grpc.client_ca)?;
         let listeners = listen(&grpc.listen)?;
         let inventory = hypervisor.inventory();
-        let registry = registry(config, &metrics, hypervisor, &keeping)?;
-        let (health, routes) = routes(config, &metrics, &registry, &serving)?;
+        let registry = registry(config, &metrics, hypervisor.clone(), &keeping)?;
+        let (health, routes) = routes(config, &metrics, hypervisor, &registry, &serving)?;
         let server = server(config, &metrics, routes, tls, &serving)?;
         let (ready, readiness) = watch::channel(Readiness::NotReady("starting".to_owned()));
         let follow = Follow {
@@ -208,11 +209,18 @@ fn registry(
 fn routes(
     config: &Config,
     metrics: &Metrics,
+    hypervisor: Arc<dyn Hypervisor>,
     registry: &Registry,
     tasks: &Tasks,
 ) -> Result<(HealthReporter, Routes), StartError> {
     let session_metrics = SessionMetrics::register(metrics.registry())?;
     let sessions = Sessions::new(config.limits.sessions, tasks.token(), session_metrics);
+    let effects = Effects::new(
+        hypervisor,
+        registry.directory(),
+        tasks.clone(),
+        EffectMetrics::register(metrics.registry())?,
+    );
     let limits = StreamLimits {
         first_message: config.limits.first_message,
         watchers: config.limits.watchers,
@@ -221,6 +229,7 @@ fn routes(
         registry.directory(),
         registry.listed(),
         Arc::new(sessions),
+        effects,
         tasks.clone(),
         tasks.token(),
         limits,

@@ -5,6 +5,7 @@
 //! or a status.
 
 mod convert;
+mod effects;
 mod list;
 mod open;
 mod refusal;

@@ -24,7 +24,7 @@ const MAX_TAKEOVER_REASON: usize = 256;
 /// A refusal: its reason, to be counted, and the status that tells it.
 pub(super) type Refusal = (Reason, Status);
 
-fn refuse(reason: Reason, message: impl Into<String>) -> Refusal {
+pub(super) fn refuse(reason: Reason, message: impl Into<String>) -> Refusal {
     (reason, status(reason, message))
 }
 
@@ -131,13 +131,7 @@ pub(super) fn console(
         .vm
         .as_ref()
         .ok_or_else(|| bad("console.vm is not set"))?;
-    let Some(vm) = vm(directory, vm_ref)? else {
-        if !directory.synced {
-            let message = "the hypervisor was not read yet: try again in a moment";
-            return Err(refuse(Reason::EndpointLost, message));
-        }
-        return Err(refuse(Reason::NotFound, "this host has no such VM"));
-    };
+    let vm = known(directory, vm_ref)?;
     let alias = if reference.alias.is_empty() {
         let none = || {
             refuse(
@@ -169,11 +163,37 @@ pub(super) fn console(
     directory.console(&id).cloned().ok_or_else(not_found)
 }
 
-fn vm(directory: &Directory, reference: &VmRef) -> Result<Option<Arc<Vm>>, Refusal> {
+/// The VM that `reference` names.
+///
+/// # Errors
+/// As [`console`].
+pub(super) fn vm(directory: &Directory, reference: Option<&v1::VmRef>) -> Result<Arc<Vm>, Refusal> {
+    let reference = match reference.and_then(|reference| reference.vm.as_ref()) {
+        Some(v1::vm_ref::Vm::Uuid(uuid)) => VmRef::VmUuid(uuid.clone()),
+        Some(v1::vm_ref::Vm::Name(name)) => VmRef::VmName(name.clone()),
+        None => return Err(refuse(Reason::BadRequest, "vm is not set")),
+    };
+    known(directory, &reference)
+}
+
+fn known(directory: &Directory, reference: &VmRef) -> Result<Arc<Vm>, Refusal> {
+    find(directory, reference)?.ok_or_else(|| {
+        if directory.synced {
+            return refuse(Reason::NotFound, "this host has no such VM");
+        }
+        let message = "the hypervisor was not read yet: try again in a moment";
+        refuse(Reason::EndpointLost, message)
+    })
+}
+
+fn find(directory: &Directory, reference: &VmRef) -> Result<Option<Arc<Vm>>, Refusal> {
     match reference {
         VmRef::VmUuid(uuid) => match VmUuid::from_str(uuid) {
             Ok(uuid) => Ok(directory.vm(uuid).cloned()),
-            Err(error) => Err(refuse(Reason::BadRequest, format!("vm_uuid is {error}"))),
+            Err(error) => Err(refuse(
+                Reason::BadRequest,
+                format!("the VM's UUID is {error}"),
+            )),
         },
         VmRef::VmName(name) => {
             let mut named = directory.vms_named(name);

@@ -12,6 +12,7 @@ use tracing::info;
 use vmconsole_proto::v1;
 use vmconsole_proto::v1::console_service_server::ConsoleService;
 
+use super::effects::Caller;
 use super::list::{self, Filter};
 use super::open::{self, Refusal};
 use super::refusal::{open_refused, status};
@@ -22,6 +23,7 @@ use crate::core::id::PeerIdentity;
 use crate::core::input::INPUT_WINDOW;
 use crate::core::reason::Reason;
 use crate::session::Sessions;
+use crate::session::effects::Effects;
 use crate::shutdown::Tasks;
 
 /// The proxy that a call came through: in every admitted request's extensions.
@@ -43,6 +45,7 @@ pub struct ConsoleApi {
     directory: watch::Receiver<Arc<Directory>>,
     listed: watch::Receiver<u64>,
     sessions: Arc<Sessions>,
+    effects: Effects,
     tasks: Tasks,
     draining: CancellationToken,
     watchers: Arc<Semaphore>,
@@ -55,6 +58,7 @@ impl ConsoleApi {
         directory: watch::Receiver<Arc<Directory>>,
         listed: watch::Receiver<u64>,
         sessions: Arc<Sessions>,
+        effects: Effects,
         tasks: Tasks,
         draining: CancellationToken,
         limits: StreamLimits,
@@ -64,11 +68,22 @@ impl ConsoleApi {
             directory,
             listed,
             sessions,
+            effects,
             tasks,
             draining,
             watchers,
             limits,
         }
+    }
+
+    /// A call for a side effect.
+    fn caller<T>(&self, request: Request<T>) -> Result<Caller<'_, T>, Status> {
+        Ok(Caller {
+            proxy: proxy(&request)?,
+            request: request.into_inner(),
+            directory: self.directory(),
+            effects: &self.effects,
+        })
     }
 
     fn directory(&self) -> Arc<Directory> {
@@ -94,6 +109,17 @@ impl ConsoleApi {
             .tasks
             .spawn_owned("inbound", stream::take_messages(messages, inbound));
         Ok(Box::pin(stream::responses(opened, session, reader)))
+    }
+}
+
+/// The proxy that a call came through.
+fn proxy<T>(request: &Request<T>) -> Result<PeerIdentity, Status> {
+    match request.extensions().get::<Proxy>() {
+        Some(Proxy(proxy)) => Ok(proxy.clone()),
+        None => Err(status(
+            Reason::Unauthenticated,
+            "the call came by no known way",
+        )),
     }
 }
 
@@ -151,32 +177,34 @@ impl ConsoleService for ConsoleApi {
 
     async fn send_break(
         &self,
-        _request: Request<v1::SendBreakRequest>,
+        request: Request<v1::SendBreakRequest>,
     ) -> Result<Response<v1::SendBreakResponse>, Status> {
-        Err(status(Reason::Unsupported, "not served yet"))
+        self.caller(request)?.send_break().await
     }
 
     async fn send_keys(
         &self,
-        _request: Request<v1::SendKeysRequest>,
+        request: Request<v1::SendKeysRequest>,
     ) -> Result<Response<v1::SendKeysResponse>, Status> {
-        Err(status(Reason::Unsupported, "not served yet"))
+        self.caller(request)?.send_keys().await
     }
 
     async fn inject_nmi(
         &self,
-        _request: Request<v1::InjectNmiRequest>,
+        request: Request<v1::InjectNmiRequest>,
     ) -> Result<Response<v1::InjectNmiResponse>, Status> {
-        Err(status(Reason::Unsupported, "not served yet"))
+        self.caller(request)?.inject_nmi().await
     }
 
     type CaptureScreenshotStream = BoxStream<v1::CaptureScreenshotResponse>;
 
     async fn capture_screenshot(
         &self,
-        _request: Request<v1::CaptureScreenshotRequest>,
+        request: Request<v1::CaptureScreenshotRequest>,
     ) -> Result<Response<Self::CaptureScreenshotStream>, Status> {
-        Err(status(Reason::Unsupported, "not served yet"))
+        let held = self.caller(request)?.screenshot().await?;
+        let pieces = super::effects::pieces(held, &self.tasks);
+        Ok(Response::new(Box::pin(pieces)))
     }
 
     type StreamConsoleStream = BoxStream<v1::StreamConsoleResponse>;
@@ -185,12 +213,7 @@ impl ConsoleService for ConsoleApi {
         &self,
         request: Request<Streaming<v1::StreamConsoleRequest>>,
     ) -> Result<Response<Self::StreamConsoleStream>, Status> {
-        let Some(Proxy(proxy)) = request.extensions().get::<Proxy>().cloned() else {
-            return Err(status(
-                Reason::Unauthenticated,
-                "the call came by no known way",
-            ));
-        };
+        let proxy = proxy(&request)?;
         let name = proxy.clone();
         self.open(proxy, request.into_inner())
             .await

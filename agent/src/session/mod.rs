@@ -12,6 +12,7 @@
 //! what it gets is pulled from [`Session::next`] as fast as it reads. Between the two is a
 //! mailbox of fixed size.
 
+pub mod effects;
 mod inbound;
 mod metrics;
 mod outbound;
