@@ -177,3 +177,22 @@ async fn a_console_behind_a_hypervisor_that_hangs_is_not_said_to_be_silent() {
     let back = until_available(&console, Availability::Attached).await;
     assert_eq!(back.silent_since, attached.silent_since);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pump_reports_after_its_console_is_gone_counts_nowhere() {
+    let mut host = Host::start(Some(1), 1024);
+    let console = host.console().await;
+    let sink = host.script.attached().await;
+    until_available(&console, Availability::Attached).await;
+    console.retire();
+    // As one that is on its way out may, on another thread.
+    sink.output(b"a late word");
+    console.set_availability(Availability::Lost, "it broke", None);
+    console.retire();
+    assert!(flagged(&host, 0, 0));
+    for availability in Availability::ALL {
+        let name = availability.name();
+        let line = format!("vmconsole_consoles{{availability=\"{name}\"}} 0");
+        assert!(host.metric(&line), "{name}");
+    }
+}
