@@ -70,7 +70,7 @@ fn told(viewer: &mut Viewer) -> Vec<SideEffectKind> {
     };
     let items = std::iter::from_fn(|| viewer.poll(room));
     let effect = |item| match item {
-        Item::SideEffect(effect) => {
+        Item::Effect(effect) => {
             assert_eq!(effect.proxy, proxy());
             Some(effect.kind)
         }
