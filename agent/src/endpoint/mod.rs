@@ -7,10 +7,6 @@
 
 mod direct;
 mod source;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "for TCP endpoints, which come next")
-)]
 mod telnet;
 
 use std::fmt;

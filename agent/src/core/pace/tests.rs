@@ -70,7 +70,10 @@ fn what_comes_now_and_then_is_read_as_it_comes() {
     for _ in 0..10_000 {
         reader.come(2 * MS, 1);
     }
-    assert_eq!((reader.reads, reader.longest_wait), (10_000, Duration::ZERO));
+    assert_eq!(
+        (reader.reads, reader.longest_wait),
+        (10_000, Duration::ZERO)
+    );
 }
 
 #[test]
