@@ -1,22 +1,30 @@
 # What people run. Everything else is cargo's.
 .POSIX:
-.PHONY: help demo test lint proto docs bench packages
+.PHONY: help demo demo-libvirt test lint proto docs bench packages
 
 help:
-	@echo "make demo   a guest, an agent, and a terminal on the guest's console"
-	@echo "make test   install what is missing and run every test"
-	@echo "make lint   format, clippy, licences, interface, documentation"
-	@echo "make packages  a DEB and an RPM, in target/packages"
-	@echo "make bench  the byte path beside a plain TLS relay and socat"
+	@echo "make demo          a guest in a plain QEMU, an agent, a terminal on the guest's console"
+	@echo "make demo-libvirt  the same under libvirt"
+	@echo "make test          install what is missing and run every test"
+	@echo "make lint          format, clippy, licences, interface, documentation"
+	@echo "make packages      a DEB and an RPM, in target/packages"
+	@echo "make bench         the byte path beside a plain TLS relay and socat"
 
-# Builds as you; only what needs root is run as root. Whether that can be had is asked first:
-# a build takes minutes.
+# Where the packages are there it needs no root.
 demo:
 	@tests/setup.sh demo
-	@tests/as-root.sh true
 	@echo "==> building (the first time takes some minutes)"
 	@cargo build --quiet --workspace
 	@tests/demo.sh
+
+# Builds as you; only what needs root is run as root. Whether that can be had is asked first:
+# a build takes minutes.
+demo-libvirt:
+	@tests/setup.sh demo-libvirt
+	@tests/as-root.sh true
+	@echo "==> building (the first time takes some minutes)"
+	@cargo build --quiet --workspace
+	@tests/demo.sh libvirt
 
 test:
 	@tests/setup.sh test

@@ -5,15 +5,16 @@
 # belongs to it, which are left running though nothing here uses them, and Prometheus, which
 # is stopped again.
 #
-#   usage: tests/setup.sh build|packages|lint|demo|test
-#     build   what compiling needs
-#     packages  build, and what reads the libraries that a program needs
-#     lint    build, and what the check of the interface needs
-#     demo    build, and libvirt, QEMU, what builds the guest, and the user
-#             vmconsole-test, which the agent runs as; on x86_64 only, as the guest is
-#     test    demo, and the tools that the tests drive
+#   usage: tests/setup.sh build|packages|lint|demo|demo-libvirt|test
+#     build         what compiling needs
+#     packages      build, and what reads which libraries a program needs
+#     lint          build, and what the check of the interface needs
+#     demo          build, and QEMU and what builds the guest; on x86_64 only, as the guest
+#                   is. For root also the user vmconsole-test, as which QEMU and the agent run
+#     demo-libvirt  demo, and libvirt, and that user, in libvirt's group
+#     test          demo-libvirt, and the tools that the tests drive
 #
-# Run as root or with sudo at hand. Where all is there it changes nothing.
+# Run as root or with sudo at hand. Where all is there it changes nothing, and needs neither.
 set -eu
 export LC_ALL=C
 # Plain `su` keeps a user's PATH, which lacks what makes users and installs packages.
@@ -21,17 +22,19 @@ PATH=$PATH:/usr/sbin:/sbin
 
 user=vmconsole-test
 build="gcc libc6-dev pkg-config libvirt-dev"
-demo="$build libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
-	apt dpkg cpio xz-utils util-linux bsdutils passwd"
-packages="$build dpkg-dev gzip"
+demo="$build qemu-system-x86 apt dpkg cpio xz-utils util-linux passwd"
+demo_libvirt="$demo libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients"
+make_packages="$build dpkg-dev gzip"
 lint="$build git python3 python3-venv"
-test="$demo openssl prometheus python3 python3-venv socat"
+test="$demo_libvirt $make_packages bsdutils openssl prometheus python3 python3-venv socat rpm
+	debootstrap systemd-container"
 
 case ${1:-} in
 build) packages=$build ;;
-packages) packages=$packages ;;
+packages) packages=$make_packages ;;
 lint) packages=$lint ;;
 demo) packages=$demo ;;
+demo-libvirt) packages=$demo_libvirt ;;
 test) packages=$test ;;
 *)
 	sed -n 's/^#   usage: /usage: /p' "$0" >&2
@@ -46,10 +49,13 @@ if ! command -v dpkg-query >/dev/null 2>&1; then
 	exit 1
 fi
 
-needs_guest=
+needs_guest= needs_user= needs_libvirt=
 case $1 in
-demo | test) needs_guest=yes ;;
+demo) needs_guest=yes ;;
+demo-libvirt | test) needs_guest=yes needs_user=yes needs_libvirt=yes ;;
 esac
+# Whoever is not root runs the demonstration's QEMU and agent as themselves.
+[ "$(id -u)" -ne 0 ] || needs_user=$needs_guest
 if [ -n "$needs_guest" ] && [ "$(dpkg --print-architecture)" != amd64 ]; then
 	say "the guest of the demo and the tests is x86_64, and so must this machine be"
 	exit 1
@@ -108,11 +114,15 @@ if [ -n "$needs_guest" ]; then
 		say "fetching apt's package lists"
 		as_root apt-get update -qq
 	fi
-	if ! getent passwd "$user" >/dev/null; then
-		say "creating the system user $user"
-		as_root useradd --system --user-group --no-create-home --home-dir /nonexistent \
-			--shell /usr/sbin/nologin --comment "vmconsole-agent tests" "$user"
-	fi
+fi
+
+if [ -n "$needs_user" ] && ! getent passwd "$user" >/dev/null; then
+	say "creating the system user $user"
+	as_root useradd --system --user-group --no-create-home --home-dir /nonexistent \
+		--shell /usr/sbin/nologin --comment "vmconsole-agent tests" "$user"
+fi
+
+if [ -n "$needs_libvirt" ]; then
 	case " $(id -nG "$user") " in
 	*" libvirt "*) ;;
 	*)

@@ -5,9 +5,12 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use vmconsole_tests::console::VirshConsole;
-use vmconsole_tests::guest::{CONSOLE1, Guest, GuestOptions, SERIAL0, SERIAL1};
+use vmconsole_tests::guest::{CONSOLE1, Guest, GuestOptions, SERIAL0, SERIAL1, Serial};
+use vmconsole_tests::image::Logins;
 use vmconsole_tests::libvirtd::Libvirtd;
-use vmconsole_tests::{user, wait};
+use vmconsole_tests::qemu::Far;
+use vmconsole_tests::wire::WireConsole;
+use vmconsole_tests::{setup, user, wait};
 
 /// A boot takes 4 to 6 s on an idle machine under TCG.
 const BOOT_BOUND: Duration = Duration::from_secs(120);
@@ -69,6 +72,32 @@ fn a_guest_without_further_consoles_has_only_the_first() {
         guest.state() == "shut off"
     });
     assert_eq!(guest.try_pid(), None);
+}
+
+#[test]
+fn a_first_serial_port_on_a_socket_or_a_port_reaches_a_shell_beside_a_channel() {
+    let libvirtd = Libvirtd::start();
+    for (name, serial) in [
+        ("on-unix", Serial::Unix),
+        ("on-tcp", Serial::Tcp),
+        ("on-telnet", Serial::Telnet),
+    ] {
+        let mut options = GuestOptions::named(name);
+        options.serial = serial;
+        options.channel = true;
+        let guest = Guest::define_and_start(&libvirtd, options);
+        let mut console = WireConsole::open(guest.serial0().unwrap());
+        console.login(BOOT_BOUND);
+        assert_eq!(console.run("tty", BOUND), "/dev/ttyS0\n", "{name}");
+        let asks = "ps | grep -c '[c]hannel-login'";
+        assert_eq!(console.run(asks, BOUND), "1\n", "{name}");
+        if let Some(Far::Unix(socket)) = guest.serial0() {
+            let mut command = user::command_as(setup::program("test"));
+            let writable = command.arg("-w").arg(socket).status();
+            assert!(writable.unwrap().success(), "to the agent's user");
+        }
+        guest.destroy();
+    }
 }
 
 #[test]
@@ -164,4 +193,70 @@ fn nothing_is_left_after_a_test_that_panicked() {
     );
     assert!(!std::path::Path::new(&format!("/proc/{qemu}")).exists());
     assert!(!dir.exists());
+}
+
+#[test]
+fn the_guest_has_a_screen_hears_its_keyboard_and_tells_of_an_nmi() {
+    let libvirtd = Libvirtd::start();
+    let mut options = GuestOptions::named("screen");
+    options.video = true;
+    let guest = Guest::define_and_start(&libvirtd, options);
+    let mut serial0 = VirshConsole::open(&libvirtd, &guest, SERIAL0);
+    serial0.login(BOOT_BOUND);
+
+    let picture = libvirtd.dir().join("screen.png");
+    let path = picture.to_str().unwrap();
+    libvirtd.virsh(&["screenshot", guest.name(), path]).unwrap();
+    let picture = std::fs::read(picture).unwrap();
+    let (width, height) = (720_u32.to_be_bytes(), 400_u32.to_be_bytes());
+    assert_eq!(picture[..8], *b"\x89PNG\r\n\x1a\n");
+    assert_eq!(picture[16..24], [width, height].concat());
+    // An empty screen is a tenth of this.
+    assert!(picture.len() > 10_000, "{} bytes", picture.len());
+
+    libvirtd.virsh(&["inject-nmi", guest.name()]).unwrap();
+    serial0.wait_for("NMI received for unknown reason", BOUND);
+
+    let keys = ["KEY_LEFTCTRL", "KEY_LEFTALT", "KEY_DELETE"];
+    let mut press = vec!["send-key", guest.name()];
+    press.extend(keys);
+    libvirtd.virsh(&press).unwrap();
+    serial0.wait_for("reboot: Restarting system", BOUND);
+    serial0.wait_for("Linux version", BOUND);
+}
+
+#[test]
+fn a_guest_may_say_nothing_or_its_firmware_alone_or_answer_nothing() {
+    let libvirtd = Libvirtd::start();
+    let mut options = GuestOptions::named("silent");
+    options.serial = Serial::Unix;
+    options.kernel.serial_console = false;
+    options.kernel.logins = Logins::On("hvc0");
+    let silent = Guest::define_and_start(&libvirtd, options.clone());
+    let mut serial0 = WireConsole::open(silent.serial0().unwrap());
+    let mut hvc0 = VirshConsole::open(&libvirtd, &silent, CONSOLE1);
+    hvc0.login(BOOT_BOUND);
+    assert_eq!(serial0.try_wait_for("\n", Duration::from_secs(1)), None);
+    silent.destroy();
+
+    options.name = "firmware".to_owned();
+    options.firmware_on_serial = true;
+    let firmware = Guest::define_and_start(&libvirtd, options);
+    let mut serial0 = WireConsole::open(firmware.serial0().unwrap());
+    let mut hvc0 = VirshConsole::open(&libvirtd, &firmware, CONSOLE1);
+    hvc0.login(BOOT_BOUND);
+    serial0.wait_for("SeaBIOS", BOUND);
+    assert_eq!(
+        serial0.try_wait_for("Linux version", Duration::from_secs(1)),
+        None
+    );
+    firmware.destroy();
+
+    let mut options = GuestOptions::named("deaf");
+    options.kernel.logins = Logins::Nowhere;
+    let deaf = Guest::define_and_start(&libvirtd, options);
+    let mut serial0 = VirshConsole::open(&libvirtd, &deaf, SERIAL0);
+    serial0.wait_for("Run /init as init process", BOOT_BOUND);
+    serial0.send("\r");
+    assert_eq!(serial0.try_wait_for("login:", Duration::from_secs(5)), None);
 }

@@ -1,5 +1,7 @@
-//! What every test starts from: a libvirtd, an agent on it, and a proxy's certificate.
+//! What every test starts from: a host with libvirt or without, an agent on it, and a proxy's
+//! certificate.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -7,21 +9,34 @@ use vmconsole_proto::v1;
 use vmconsole_tests::agent::{Agent, AgentOptions};
 use vmconsole_tests::client::{Attached, Client, ReceiveHalf, SendHalf, Windows, endpoint, open};
 use vmconsole_tests::guest::{Guest, GuestOptions};
+use vmconsole_tests::image::CHANNEL_NAME;
 use vmconsole_tests::libvirtd::Libvirtd;
 use vmconsole_tests::pki::{Credentials, PROXY_NAME, Pki};
+use vmconsole_tests::qemu::{Qemu, QemuDir, QemuOptions};
 use vmconsole_tests::scrape::sessions_settled;
 use vmconsole_tests::wait;
 
 /// Far more than anything takes on an idle machine.
 pub(crate) const BOUND: Duration = Duration::from_secs(120);
 
-/// A libvirtd, an agent on it, and whoever may call it.
-pub(crate) struct Host {
+/// An agent, and whoever may call it.
+pub(crate) struct Serving {
     pub(crate) agent: Agent,
-    pub(crate) libvirtd: Libvirtd,
     pub(crate) pki: Pki,
-    /// Holds the certificates; goes with the host.
+    /// Holds the certificates; goes with the agent.
     _dir: TempDir,
+}
+
+/// A libvirtd, and an agent that serves its VMs.
+pub(crate) struct Host {
+    pub(crate) serving: Serving,
+    pub(crate) libvirtd: Libvirtd,
+}
+
+/// A host without libvirt, and an agent that serves its QEMUs.
+pub(crate) struct QemuHost {
+    pub(crate) serving: Serving,
+    pub(crate) dir: QemuDir,
 }
 
 impl Host {
@@ -31,25 +46,88 @@ impl Host {
 
     /// With further tables of configuration.
     pub(crate) fn configured(more: &str) -> Self {
+        Self::with(|options| more.clone_into(&mut options.more))
+    }
+
+    /// With an agent that is not as usual.
+    pub(crate) fn with(change: impl FnOnce(&mut AgentOptions)) -> Self {
         let libvirtd = Libvirtd::start();
-        let dir = tempfile::tempdir().unwrap();
-        let pki = Pki::new(dir.path());
-        let mut options = AgentOptions::new(libvirtd.uri(), dir.path(), &[PROXY_NAME]);
-        more.clone_into(&mut options.more);
-        let agent = Agent::start(&options);
-        wait::until("the agent has read the VMs", BOUND, || {
-            agent.log().contains("every VM was read")
+        let serving = Serving::start(|options| {
+            options.libvirt_uri = Some(libvirtd.uri());
+            options.channels = vec![CHANNEL_NAME.to_owned()];
+            options.console_directories = vec![libvirtd.dir().to_owned()];
+            change(options);
         });
-        Self {
-            agent,
-            libvirtd,
-            pki,
-            _dir: dir,
-        }
+        wait::until("the agent has read the VMs", BOUND, || {
+            serving.agent.log().contains("every VM was read")
+        });
+        Self { serving, libvirtd }
     }
 
     pub(crate) fn guest(&self, name: &str) -> Guest {
         Guest::define_and_start(&self.libvirtd, GuestOptions::named(name))
+    }
+}
+
+impl QemuHost {
+    pub(crate) fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// With an agent that is not as usual.
+    pub(crate) fn with(change: impl FnOnce(&mut AgentOptions)) -> Self {
+        let dir = QemuDir::new();
+        let serving = Serving::start(|options| {
+            options.serve_qemus(&dir);
+            change(options);
+        });
+        Self { serving, dir }
+    }
+
+    pub(crate) fn guest(&self, options: QemuOptions) -> Qemu {
+        Qemu::start(&self.dir, options)
+    }
+}
+
+impl Deref for Host {
+    type Target = Serving;
+
+    fn deref(&self) -> &Serving {
+        &self.serving
+    }
+}
+
+impl DerefMut for Host {
+    fn deref_mut(&mut self) -> &mut Serving {
+        &mut self.serving
+    }
+}
+
+impl Deref for QemuHost {
+    type Target = Serving;
+
+    fn deref(&self) -> &Serving {
+        &self.serving
+    }
+}
+
+impl DerefMut for QemuHost {
+    fn deref_mut(&mut self) -> &mut Serving {
+        &mut self.serving
+    }
+}
+
+impl Serving {
+    fn start(options: impl FnOnce(&mut AgentOptions)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = Pki::new(dir.path());
+        let mut of_no_vm = AgentOptions::without_libvirt(dir.path(), &[PROXY_NAME]);
+        options(&mut of_no_vm);
+        Self {
+            agent: Agent::start(&of_no_vm),
+            pki,
+            _dir: dir,
+        }
     }
 
     pub(crate) async fn client(&self) -> Client {

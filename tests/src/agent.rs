@@ -13,6 +13,7 @@ use nix::unistd::chown;
 use tempfile::TempDir;
 
 use crate::process::Process;
+use crate::qemu::QemuDir;
 use crate::{user, wait};
 
 /// How long the agent may take to listen, and to stop.
@@ -21,8 +22,14 @@ const BOUND: Duration = Duration::from_secs(30);
 /// What is needed to start an agent.
 #[derive(Debug, Clone)]
 pub struct AgentOptions {
-    /// Which libvirt.
-    pub libvirt_uri: String,
+    /// Which libvirt, if any.
+    pub libvirt_uri: Option<String>,
+    /// Which channels of its VMs are served.
+    pub channels: Vec<String>,
+    /// Where the QMP sockets of QEMUs without libvirt are, if those are served.
+    pub qemu_directory: Option<PathBuf>,
+    /// Below which directories sockets of consoles are opened.
+    pub console_directories: Vec<PathBuf>,
     /// A directory with `agent.crt`, `agent.key` and `ca.crt`.
     pub pki: PathBuf,
     /// The clients that are let in.
@@ -33,7 +40,8 @@ pub struct AgentOptions {
     pub http: String,
     /// The least severe events that it logs.
     pub log_level: String,
-    /// Further lines of configuration: whole tables.
+    /// Further lines of configuration: whole tables, save those that are written by what is
+    /// above.
     pub more: String,
 }
 
@@ -42,7 +50,18 @@ impl AgentOptions {
     /// lets `allowed` in.
     pub fn new(libvirt_uri: impl Into<String>, pki: &Path, allowed: &[&str]) -> Self {
         Self {
-            libvirt_uri: libvirt_uri.into(),
+            libvirt_uri: Some(libvirt_uri.into()),
+            ..Self::without_libvirt(pki, allowed)
+        }
+    }
+
+    /// As [`AgentOptions::new`], and of no VM at all as yet.
+    pub fn without_libvirt(pki: &Path, allowed: &[&str]) -> Self {
+        Self {
+            libvirt_uri: None,
+            channels: Vec::new(),
+            qemu_directory: None,
+            console_directories: Vec::new(),
             pki: pki.to_owned(),
             allowed_clients: allowed.iter().map(|name| (*name).to_owned()).collect(),
             listen: "127.0.0.1:0".to_owned(),
@@ -50,6 +69,29 @@ impl AgentOptions {
             log_level: "debug".to_owned(),
             more: String::new(),
         }
+    }
+
+    /// Has the agent serve the QEMUs of this directory.
+    pub fn serve_qemus(&mut self, dir: &QemuDir) {
+        self.qemu_directory = Some(dir.qmp());
+        self.console_directories.push(dir.consoles());
+    }
+
+    /// The tables that say where VMs and their consoles are. What is not asked for is off:
+    /// the machine's own VMs are none of a test's.
+    fn sources(&self) -> String {
+        let libvirt = match &self.libvirt_uri {
+            Some(uri) => format!("uri = {uri:?}\nchannels = {:?}", self.channels),
+            None => "enabled = false".to_owned(),
+        };
+        let qemu = match &self.qemu_directory {
+            Some(directory) => format!("directory = {directory:?}"),
+            None => "enabled = false".to_owned(),
+        };
+        format!(
+            "[libvirt]\n{libvirt}\n[qemu]\n{qemu}\n[endpoints]\ndirectories = {:?}\n",
+            self.console_directories
+        )
     }
 }
 
@@ -162,7 +204,7 @@ fn configure(dir: &Path, options: &AgentOptions) -> PathBuf {
     let written = write!(
         text,
         "[grpc]\nlisten = [{:?}]\ncertificate = {:?}\nprivate_key = {:?}\nclient_ca = {:?}\n\
-         [access]\nallowed_clients = {:?}\n[http]\nlisten = {:?}\n[libvirt]\nuri = {:?}\n\
+         [access]\nallowed_clients = {:?}\n[http]\nlisten = {:?}\n{}\
          [log]\nformat = \"json\"\nlevel = {:?}\n{}\n",
         options.listen,
         at("agent.crt"),
@@ -170,7 +212,7 @@ fn configure(dir: &Path, options: &AgentOptions) -> PathBuf {
         at("ca.crt"),
         options.allowed_clients,
         options.http,
-        options.libvirt_uri,
+        options.sources(),
         options.log_level,
         options.more,
     );

@@ -1,5 +1,7 @@
-//! A real Linux guest under a test's libvirtd: login prompts on `serial0`,
-//! `serial1` and `console1`. It has no disk, no network and no display.
+//! A real Linux guest under a test's libvirtd: login prompts on `serial0`, `serial1` and
+//! `console1`, or what a test asks for instead. It has no disk and no network.
+
+mod xml;
 
 use std::time::Duration;
 
@@ -7,14 +9,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::image::Kernel;
-use crate::libvirtd::{IMAGES, Libvirtd};
+use crate::libvirtd::Libvirtd;
 use crate::namespace::NamespaceId;
-use crate::probe::{self, Accelerator};
+use crate::probe;
+use crate::qemu::Far;
 use crate::virsh::Virsh;
 use crate::wait;
-
-/// The guest's memory; the kernel and its initramfs need about half of it.
-const MEMORY_MIB: u32 = 128;
 
 /// How long a signalled QEMU may take to stop or go on.
 const SIGNAL_BOUND: Duration = Duration::from_secs(10);
@@ -26,26 +26,56 @@ pub const SERIAL1: &str = "serial1";
 /// The alias of the virtio console, the guest's `hvc0`.
 pub const CONSOLE1: &str = "console1";
 
+/// The alias of the channel, on which there is a shell and no terminal.
+pub const CHANNEL: &str = "channel:org.example.shell.0";
+
+/// The far end of a guest's first serial port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serial {
+    /// A terminal.
+    Pty,
+    /// A unix socket in the directory of the libvirtd, on which QEMU listens.
+    Unix,
+    /// A free TCP port of the loopback, on which QEMU listens.
+    Tcp,
+    /// The same, speaking telnet.
+    Telnet,
+    /// There is no serial port at all.
+    None,
+}
+
 /// What a guest is made of.
 #[derive(Debug, Clone)]
 pub struct GuestOptions {
     /// The domain's name: ASCII letters, digits and dashes.
     pub name: String,
+    /// Its first serial port, `serial0`.
+    pub serial: Serial,
     /// Whether it has a second serial port, `serial1`.
     pub second_serial: bool,
     /// Whether it has a virtio console, `console1`.
     pub virtio_console: bool,
+    /// Whether it has a channel with a shell, [`CHANNEL`].
+    pub channel: bool,
+    /// Whether it has a screen, on which its kernel writes too.
+    pub video: bool,
+    /// Whether its firmware writes to the first serial port.
+    pub firmware_on_serial: bool,
     /// What its kernel is told.
     pub kernel: Kernel,
 }
 
 impl GuestOptions {
-    /// A guest of this name with all three consoles.
+    /// A guest of this name with all three consoles, each on a terminal.
     pub fn named(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
+            serial: Serial::Pty,
             second_serial: true,
             virtio_console: true,
+            channel: false,
+            video: false,
+            firmware_on_serial: false,
             kernel: Kernel::default(),
         }
     }
@@ -56,6 +86,7 @@ impl GuestOptions {
 pub struct Guest {
     name: String,
     uuid: String,
+    serial0: Option<Far>,
     virsh: Virsh,
     namespace: NamespaceId,
 }
@@ -73,8 +104,9 @@ impl Guest {
             options.name
         );
         let xml = libvirtd.dir().join(format!("{}.xml", options.name));
-        std::fs::write(&xml, domain_xml(&options, probe::accelerator()))
-            .expect("the domain's XML can be written");
+        let serial0 = xml::far_end(&options, libvirtd.dir());
+        let text = xml::domain(&options, probe::accelerator(), serial0.as_ref());
+        std::fs::write(&xml, text).expect("the domain's XML can be written");
         let virsh = libvirtd.virsh_handle();
         let path = xml.to_str().expect("a temporary path is UTF-8");
         run(&virsh, &["define", path]);
@@ -83,6 +115,7 @@ impl Guest {
         Self {
             name: options.name,
             uuid,
+            serial0,
             virsh,
             namespace: libvirtd.namespace_id(),
         }
@@ -106,6 +139,11 @@ impl Guest {
     /// The domain's UUID, in lower case with dashes.
     pub fn uuid(&self) -> &str {
         &self.uuid
+    }
+
+    /// Where the far end of `serial0` is, unless it is a terminal.
+    pub const fn serial0(&self) -> Option<&Far> {
+        self.serial0.as_ref()
     }
 
     /// Starts the domain.
@@ -183,46 +221,4 @@ fn is_stopped(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("QEMU runs");
     stat.rsplit_once(") ")
         .is_some_and(|(_, after_name)| after_name.starts_with('T'))
-}
-
-fn domain_xml(options: &GuestOptions, accelerator: Accelerator) -> String {
-    let second_serial = match options.second_serial {
-        true => "<serial type='pty'><target port='1'/></serial>",
-        false => "",
-    };
-    let virtio_console = match options.virtio_console {
-        true => "<console type='pty'><target type='virtio'/></console>",
-        false => "",
-    };
-    format!(
-        "<domain type='{domain_type}'>
-  <name>{name}</name>
-  <memory unit='MiB'>{MEMORY_MIB}</memory>
-  <vcpu>1</vcpu>
-  <os>
-    <type arch='x86_64' machine='pc'>hvm</type>
-    <kernel>{IMAGES}/vmlinuz</kernel>
-    <initrd>{IMAGES}/initrd.img</initrd>
-    <cmdline>{command_line}</cmdline>
-  </os>
-  <features><acpi/></features>
-  <on_poweroff>destroy</on_poweroff>
-  <on_reboot>restart</on_reboot>
-  <on_crash>destroy</on_crash>
-  <devices>
-    <emulator>{qemu}</emulator>
-    <controller type='usb' model='none'/>
-    <memballoon model='none'/>
-    <serial type='pty'><target port='0'/></serial>
-    {second_serial}
-    <console type='pty'><target type='serial' port='0'/></console>
-    {virtio_console}
-  </devices>
-</domain>
-",
-        domain_type = accelerator.domain_type(),
-        name = options.name,
-        command_line = options.kernel.command_line(),
-        qemu = probe::QEMU,
-    )
 }

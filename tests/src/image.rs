@@ -27,8 +27,6 @@ pub fn directory() -> &'static Path {
 pub struct Kernel {
     /// Whether the kernel writes its messages to the first serial port.
     pub serial_console: bool,
-    /// Whether it writes them to the screen too, where the guest has one.
-    pub screen: bool,
     /// Where there is a login.
     pub logins: Logins,
     /// Further arguments, separated by spaces.
@@ -47,29 +45,34 @@ pub enum Logins {
 }
 
 impl Default for Kernel {
-    /// Messages and a login on the serial port, and nothing on the screen.
+    /// Messages on the serial port, and a login wherever there can be one.
     fn default() -> Self {
         Self {
             serial_console: true,
-            screen: false,
             logins: Logins::Everywhere,
             more: String::new(),
         }
     }
 }
 
+/// The name of the channel that the guests with a channel have.
+pub const CHANNEL_NAME: &str = "org.example.shell.0";
+
 impl Kernel {
-    /// The command line.
-    pub fn command_line(&self) -> String {
+    /// The command line of a guest with or without a screen, on which it then writes too, and
+    /// a channel of this name, on which there then is a shell.
+    pub fn command_line(&self, screen: bool, channel: Option<&str>) -> String {
         let path = directory().join("cmdline");
         let usual = std::fs::read_to_string(path).expect("a built guest has a command line");
         let mut words = Vec::new();
         // What is named last becomes /dev/console.
-        if self.screen {
+        if screen {
             words.push("console=tty0");
         }
         let is_kept = |word: &&str| self.serial_console || !word.starts_with("console=");
         words.extend(usual.split_whitespace().filter(is_kept));
+        let channel = channel.map(|name| format!("vmc.channel={name}"));
+        words.extend(channel.as_deref());
         let logins = match self.logins {
             Logins::Everywhere => String::new(),
             Logins::On(terminals) => format!("vmc.getty={terminals}"),

@@ -28,12 +28,18 @@ pub(crate) const IMAGES: &str = "/run/guest";
 /// Where libvirt keeps what it learnt about QEMU.
 const CAPABILITIES: &str = "/var/cache/libvirt/qemu/capabilities";
 
-const QEMU_CONF: &str = r#"
-stdio_handler = "file"
-security_driver = "none"
-namespaces = []
-cgroup_controllers = []
-"#;
+/// QEMU's sockets may be written to by its user and its group: the agent's user is in that
+/// group, as it has to be wherever consoles are sockets.
+fn qemu_conf() -> String {
+    format!(
+        "stdio_handler = \"file\"\n\
+         security_driver = \"none\"\n\
+         namespaces = []\n\
+         cgroup_controllers = []\n\
+         group = \"{}\"\n",
+        user::NAME
+    )
+}
 
 /// A KVM that root alone can open, or that runs no guest, makes libvirt throw
 /// away what it learnt and ask QEMU anew, a second each time, several times a
@@ -207,7 +213,7 @@ fn libvirtd_conf(dir: &Path) -> String {
 /// Puts QEMU's configuration, the guest's images and what an earlier libvirtd
 /// learnt about QEMU into the namespace.
 fn furnish(namespace: &Namespace) {
-    std::fs::write(namespace.outside("/etc/libvirt/qemu.conf"), QEMU_CONF)
+    std::fs::write(namespace.outside("/etc/libvirt/qemu.conf"), qemu_conf())
         .expect("QEMU's configuration can be written");
     let mount =
         format!("mkdir {IMAGES}; mount --bind \"$1\" {IMAGES}; mount -o remount,bind,ro {IMAGES}");

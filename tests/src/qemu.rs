@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 pub use chardev::{Chardev, Far};
 pub use dir::QemuDir;
 pub use monitor::{Monitor, MonitorError};
-pub use options::{Boot, CHANNEL, CHANNEL_NAME, CONSOLE1, QemuOptions, SERIAL0, SERIAL1};
+pub use options::{Boot, CHANNEL, CONSOLE1, QemuOptions, SERIAL0, SERIAL1};
 
 use crate::process::Process;
 use crate::{setup, user, wait};

@@ -1,4 +1,5 @@
-//! `make demo`: a guest, an agent, and a terminal on the guest's console.
+//! `make demo`: a guest, an agent, and a terminal on the guest's console. The guest runs in a
+//! plain QEMU, as on an embedded host; with `libvirt` as its only argument, under a libvirtd.
 //!
 //! At a terminal it hands the terminal over. Without one it logs in, runs `uname -a`, prints
 //! what was said, and fails if the guest did not answer.
@@ -18,34 +19,89 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use vmconsole_tests::agent::{Agent, AgentOptions, program};
-use vmconsole_tests::guest::{Guest, GuestOptions};
+use vmconsole_tests::guest::{self, GuestOptions};
 use vmconsole_tests::libvirtd::Libvirtd;
-use vmconsole_tests::{image, probe};
+use vmconsole_tests::qemu::{Qemu, QemuDir, QemuOptions};
+use vmconsole_tests::{image, probe, user, wait};
 
 /// The identity of the proxy that `vmconsolectl pki init` makes.
 const PROXY: &str = "spiffe://vmconsole.local/proxy/dev";
 
+/// The guest's name.
+const NAME: &str = "demo";
+
 /// How long the guest may take to answer.
 const BOUND: Duration = Duration::from_secs(180);
+
+/// How long the agent may take to hold the console.
+const ATTACH_BOUND: Duration = Duration::from_secs(30);
 
 fn step(text: &str) {
     eprintln!("==> {text}");
 }
 
+/// The guest of the demonstration, and what it runs under. It ends with this value.
+enum Guest {
+    Qemu { dir: QemuDir, _qemu: Qemu },
+    Libvirt { libvirtd: Libvirtd },
+}
+
+impl Guest {
+    fn in_qemu() -> Self {
+        let dir = QemuDir::new();
+        step("starting the guest \"demo\" in a QEMU of its own, without libvirt");
+        let qemu = Qemu::start(&dir, QemuOptions::named(NAME));
+        Self::Qemu { dir, _qemu: qemu }
+    }
+
+    fn under_libvirt() -> Self {
+        step("a libvirtd of the demo's own; one that runs on this machine is not touched");
+        let libvirtd = Libvirtd::start();
+        step(&format!(
+            "starting the guest \"demo\" (domain type {})",
+            probe::accelerator().domain_type()
+        ));
+        guest::Guest::define_and_start(&libvirtd, GuestOptions::named(NAME));
+        Self::Libvirt { libvirtd }
+    }
+
+    /// A directory that goes with it.
+    fn dir(&self) -> &Path {
+        match self {
+            Self::Qemu { dir, .. } => dir.path(),
+            Self::Libvirt { libvirtd } => libvirtd.dir(),
+        }
+    }
+
+    /// An agent that serves it.
+    fn agent_options(&self, pki: &Path) -> AgentOptions {
+        match self {
+            Self::Qemu { dir, .. } => {
+                let mut options = AgentOptions::without_libvirt(pki, &[PROXY]);
+                options.serve_qemus(dir);
+                options
+            }
+            Self::Libvirt { libvirtd } => AgentOptions::new(libvirtd.uri(), pki, &[PROXY]),
+        }
+    }
+}
+
 fn main() -> ExitCode {
+    let under_libvirt = match std::env::args().nth(1).as_deref() {
+        None => false,
+        Some("libvirt") => true,
+        Some(other) => panic!("{other:?} is no demonstration; write \"libvirt\", or nothing"),
+    };
     step("a Linux guest: Debian's cloud kernel and busybox (built once, then kept)");
     let image = image::directory();
     step(&format!("the guest is in {}", image.display()));
-    step("a libvirtd of the demo's own; one that runs on this machine is not touched");
-    let libvirtd = Libvirtd::start();
-    let accelerator = probe::accelerator();
-    step(&format!(
-        "starting the guest \"demo\" (domain type {})",
-        accelerator.domain_type()
-    ));
-    let guest = Guest::define_and_start(&libvirtd, GuestOptions::named("demo"));
+    let guest = if under_libvirt {
+        Guest::under_libvirt()
+    } else {
+        Guest::in_qemu()
+    };
 
-    let pki = libvirtd.dir().join("pki");
+    let pki = guest.dir().join("pki");
     step("fresh development certificates: vmconsolectl pki init");
     let made = Command::new(program("vmconsolectl"))
         .args(["pki", "init"])
@@ -58,8 +114,8 @@ fn main() -> ExitCode {
         String::from_utf8_lossy(&made.stderr)
     );
 
-    step("the agent, as an unprivileged user");
-    let mut options = AgentOptions::new(libvirtd.uri(), &pki, &[PROXY]);
+    step(&format!("the agent, as user {}", user::lookup().name));
+    let mut options = guest.agent_options(&pki);
     options.listen = preferred("[::1]:2223");
     options.http = preferred("127.0.0.1:9223");
     let agent = Agent::start(&options);
@@ -69,10 +125,15 @@ fn main() -> ExitCode {
         agent.http()
     ));
 
+    if let Err(trouble) = attached(&agent, &pki) {
+        eprintln!("demo: the agent does not hold the console: {trouble}");
+        eprintln!("{}", agent.log());
+        return ExitCode::FAILURE;
+    }
     let done = if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
-        by_hand(&agent, &pki, &guest)
+        by_hand(&agent, &pki)
     } else {
-        by_itself(&agent, &pki, &guest)
+        by_itself(&agent, &pki)
     };
     step("taking down what was started");
     done
@@ -89,7 +150,7 @@ fn preferred(address: &str) -> String {
     }
 }
 
-fn attach(agent: &Agent, pki: &Path, guest: &Guest) -> Command {
+fn vmconsolectl(agent: &Agent, pki: &Path) -> Command {
     let mut command = Command::new(program("vmconsolectl"));
     command.env("VMCONSOLE_PKI", pki);
     command.args([
@@ -98,21 +159,37 @@ fn attach(agent: &Agent, pki: &Path, guest: &Guest) -> Command {
         "--server-name",
         "localhost",
     ]);
-    command.args(["attach", guest.name(), "--tail", "65536"]);
     command
 }
 
-fn by_hand(agent: &Agent, pki: &Path, guest: &Guest) -> ExitCode {
+/// Waits until the agent holds the guest's console; the last list of consoles if it does not.
+fn attached(agent: &Agent, pki: &Path) -> Result<(), String> {
+    let mut last = String::new();
+    let shown = wait::try_value(ATTACH_BOUND, || {
+        let mut list = vmconsolectl(agent, pki);
+        let listed = list.arg("list").output().expect("vmconsolectl runs");
+        last = String::from_utf8_lossy(&[listed.stdout, listed.stderr].concat()).into_owned();
+        let holds = |line: &str| line.contains(NAME) && line.contains("attached");
+        last.lines().any(holds).then_some(())
+    });
+    shown.ok_or(last)
+}
+
+fn attach(agent: &Agent, pki: &Path) -> Command {
+    let mut command = vmconsolectl(agent, pki);
+    command.args(["attach", NAME, "--tail", "65536"]);
+    command
+}
+
+fn by_hand(agent: &Agent, pki: &Path) -> ExitCode {
     step("attaching: log in as root, password \"console\"; ^] leaves, Enter ~ ? helps");
-    let status = attach(agent, pki, guest)
-        .status()
-        .expect("vmconsolectl runs");
+    let status = attach(agent, pki).status().expect("vmconsolectl runs");
     ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1))
 }
 
-fn by_itself(agent: &Agent, pki: &Path, guest: &Guest) -> ExitCode {
+fn by_itself(agent: &Agent, pki: &Path) -> ExitCode {
     step("no terminal here: logging in and running uname -a");
-    let mut attach = attach(agent, pki, guest);
+    let mut attach = attach(agent, pki);
     let child = attach.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let mut child = child.expect("vmconsolectl runs");
     let (mut input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());

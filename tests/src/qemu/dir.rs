@@ -49,15 +49,6 @@ impl QemuDir {
         self.0.path().join("consoles")
     }
 
-    /// The tables of an agent's configuration that make it serve these QEMUs.
-    pub fn agent_config(&self) -> String {
-        format!(
-            "[qemu]\ndirectory = {:?}\n[endpoints]\ndirectories = [{:?}]\n",
-            self.qmp().display().to_string(),
-            self.consoles().display().to_string()
-        )
-    }
-
     pub(super) fn paths(&self, name: &str) -> Paths {
         let image = |file: &str| user::readable(&image::directory().join(file), self.path());
         Paths {

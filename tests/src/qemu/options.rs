@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::{Chardev, Paths};
-use crate::image::Kernel;
+use crate::image::{CHANNEL_NAME, Kernel};
 
 /// The first serial port, the guest's `ttyS0`, with the kernel's messages.
 pub const SERIAL0: &str = "serial0";
@@ -14,8 +14,6 @@ pub const SERIAL1: &str = "serial1";
 pub const CONSOLE1: &str = "console1";
 /// The virtio channel, the guest's port [`CHANNEL_NAME`].
 pub const CHANNEL: &str = "channel0";
-/// The name by which the guest knows its channel.
-pub const CHANNEL_NAME: &str = "org.example.shell.0";
 
 /// The guest's memory; the kernel and its initramfs need about half of it.
 const MEMORY_MIB: u32 = 128;
@@ -46,8 +44,10 @@ pub struct QemuOptions {
     pub console1: Option<Chardev>,
     /// The far end of its virtio channel.
     pub channel: Option<Chardev>,
-    /// Whether it has a screen.
+    /// Whether it has a screen, on which its kernel writes too.
     pub vga: bool,
+    /// Whether its firmware writes to the first serial port.
+    pub firmware_on_serial: bool,
     /// Whether its screen is served by VNC, on a unix socket.
     pub vnc: bool,
     /// What it boots.
@@ -66,6 +66,7 @@ impl QemuOptions {
             console1: None,
             channel: None,
             vga: false,
+            firmware_on_serial: false,
             vnc: false,
             boot: Boot::Linux(Kernel::default()),
         }
@@ -80,7 +81,8 @@ impl QemuOptions {
         );
         let mut arguments = Arguments::default();
         arguments.pair("-accel", "tcg");
-        arguments.pair("-machine", "pc");
+        let graphics = if self.firmware_on_serial { "off" } else { "on" };
+        arguments.pair("-machine", format!("pc,graphics={graphics}"));
         arguments.pair("-m", MEMORY_MIB.to_string());
         arguments.pair("-name", format!("guest={}", self.name));
         arguments.pair("-display", "none");
@@ -106,11 +108,8 @@ impl QemuOptions {
             Boot::Linux(kernel) => {
                 arguments.pair("-kernel", &paths.kernel);
                 arguments.pair("-initrd", &paths.initrd);
-                let mut line = kernel.command_line();
-                if self.channel.is_some() {
-                    line.push_str(&format!(" vmc.channel={CHANNEL_NAME}"));
-                }
-                arguments.pair("-append", line);
+                let channel = self.channel.map(|_| CHANNEL_NAME);
+                arguments.pair("-append", kernel.command_line(self.vga, channel));
             }
             Boot::Nothing => arguments.words("-S"),
         }

@@ -1,0 +1,133 @@
+//! The definition of a guest, as libvirt takes it.
+
+use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+use super::{GuestOptions, Serial};
+use crate::image::CHANNEL_NAME;
+use crate::libvirtd::IMAGES;
+use crate::probe::{self, Accelerator};
+use crate::qemu::Far;
+
+/// The guest's memory; the kernel and its initramfs need about half of it.
+const MEMORY_MIB: u32 = 128;
+
+/// The domain's definition, with this first serial port.
+pub(super) fn domain(
+    options: &GuestOptions,
+    accelerator: Accelerator,
+    serial0: Option<&Far>,
+) -> String {
+    let channel = options.channel.then_some(CHANNEL_NAME);
+    format!(
+        "<domain type='{domain_type}'>
+  <name>{name}</name>
+  <memory unit='MiB'>{MEMORY_MIB}</memory>
+  <vcpu>1</vcpu>
+  <os>
+    <type arch='x86_64' machine='pc'>hvm</type>
+    <kernel>{IMAGES}/vmlinuz</kernel>
+    <initrd>{IMAGES}/initrd.img</initrd>
+    <cmdline>{command_line}</cmdline>
+    {bios}
+  </os>
+  <features><acpi/></features>
+  <on_poweroff>destroy</on_poweroff>
+  <on_reboot>restart</on_reboot>
+  <on_crash>destroy</on_crash>
+  <devices>
+    <emulator>{qemu}</emulator>
+    <controller type='usb' model='none'/>
+    <memballoon model='none'/>
+    {devices}
+  </devices>
+</domain>
+",
+        domain_type = accelerator.domain_type(),
+        name = options.name,
+        command_line = options.kernel.command_line(options.video, channel),
+        bios = match options.firmware_on_serial {
+            true => "<bios useserial='yes'/>",
+            false => "",
+        },
+        qemu = probe::QEMU,
+        devices = devices(options, serial0),
+    )
+}
+
+/// Where the first serial port's far end is to be: a socket in `dir`, or a port that was free
+/// a moment ago. `None` for a terminal, which QEMU chooses, and where there is none.
+pub(super) fn far_end(options: &GuestOptions, dir: &Path) -> Option<Far> {
+    let free_port = || {
+        TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a port is free")
+    };
+    match options.serial {
+        Serial::Pty | Serial::None => None,
+        Serial::Unix => Some(Far::Unix(dir.join(format!("{}.serial0", options.name)))),
+        Serial::Tcp => Some(Far::Tcp(free_port())),
+        Serial::Telnet => Some(Far::Telnet(free_port())),
+    }
+}
+
+fn devices(options: &GuestOptions, serial0: Option<&Far>) -> String {
+    let mut devices = String::new();
+    if options.serial != Serial::None {
+        let (kind, source) = source(serial0);
+        for (element, target) in [
+            ("serial", "<target port='0'/>"),
+            // libvirt's other name for the first serial port, for older programs.
+            ("console", "<target type='serial' port='0'/>"),
+        ] {
+            let written = writeln!(
+                devices,
+                "<{element} type='{kind}'>{source}{target}</{element}>"
+            );
+            written.expect("a string takes what is written to it");
+        }
+    }
+    let further = [
+        (
+            options.second_serial,
+            "<serial type='pty'><target port='1'/></serial>".to_owned(),
+        ),
+        (
+            options.virtio_console,
+            "<console type='pty'><target type='virtio'/></console>".to_owned(),
+        ),
+        (
+            options.channel,
+            format!("<channel type='unix'><target type='virtio' name='{CHANNEL_NAME}'/></channel>"),
+        ),
+        (
+            options.video,
+            "<video><model type='vga'/></video>".to_owned(),
+        ),
+    ];
+    for (_, device) in further.iter().filter(|(wanted, _)| *wanted) {
+        devices.push_str(device);
+    }
+    devices
+}
+
+/// The type and the source of a serial port.
+fn source(far: Option<&Far>) -> (&'static str, String) {
+    let listening = |address: &SocketAddr, protocol: &str| {
+        format!(
+            "<source mode='bind' host='{}' service='{}'/><protocol type='{protocol}'/>",
+            address.ip(),
+            address.port()
+        )
+    };
+    match far {
+        None | Some(Far::Pty(_)) => ("pty", String::new()),
+        Some(Far::Unix(path)) => (
+            "unix",
+            format!("<source mode='bind' path='{}'/>", path.display()),
+        ),
+        Some(Far::Tcp(address)) => ("tcp", listening(address, "raw")),
+        Some(Far::Telnet(address)) => ("tcp", listening(address, "telnet")),
+    }
+}
