@@ -16,6 +16,7 @@ mod first_client;
 mod guest_boots;
 mod host;
 mod hypervisor_faults;
+mod keys;
 mod libvirt;
 mod peers;
 mod prometheus;

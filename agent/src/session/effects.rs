@@ -8,7 +8,8 @@
 //! ```
 //! What has begun goes on when its caller leaves: it is announced, logged and counted in any
 //! case. What may have been done, as nobody can tell, is announced as done: a word too many is
-//! better than an NMI that nobody was told of. A screenshot that was not got is not.
+//! better than an NMI that nobody was told of. A screenshot that was not got is not, nor a break
+//! on a console that was not attached.
 //!
 //! Refuses to resolve names, and to log what was typed: keys may be a password.
 
@@ -26,7 +27,7 @@ pub use metrics::EffectMetrics;
 pub use places::{MAX_EFFECTS, MAX_EFFECTS_PER_VM, MAX_SCREENSHOTS};
 use places::{Place, Places};
 
-use crate::console::{Console, Directory, SideEffect, SideEffectKind};
+use crate::console::{Availability, Console, Directory, SideEffect, SideEffectKind};
 use crate::core::id::{Alias, PeerIdentity, VmUuid};
 use crate::core::keys::KeyPress;
 use crate::core::reason::Reason;
@@ -36,7 +37,7 @@ use crate::shutdown::Tasks;
 
 /// How long a side effect may take. Hypervisors have deadlines of their own, which are
 /// shorter.
-pub const LONGEST: Duration = Duration::from_secs(120);
+pub const LONGEST: Duration = Duration::from_secs(150);
 
 /// Why a side effect did not happen, or may not have.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +101,8 @@ struct Deed {
     vm: VmUuid,
     /// The console; `None` for what is done to the whole VM.
     console: Option<Alias>,
+    /// Whether viewers are told where nobody can tell whether it was done.
+    told_if_uncertain: bool,
     proxy: PeerIdentity,
 }
 
@@ -155,6 +158,8 @@ impl Effects {
             kind: SideEffectKind::Break,
             vm: id.vm,
             console: Some(id.alias.clone()),
+            // Nothing is put on a line that is not there.
+            told_if_uncertain: console.status().state.availability == Availability::Attached,
             proxy,
         };
         let place = self.place(&deed)?;
@@ -205,7 +210,7 @@ impl Effects {
         .await
     }
 
-    /// Takes a picture of a VM's screen of this number.
+    /// Takes a picture of a VM's screen of this number, from 0.
     ///
     /// # Errors
     /// See [`EffectRefused`].
@@ -259,6 +264,7 @@ impl Effects {
             kind,
             vm,
             console: None,
+            told_if_uncertain: kind != SideEffectKind::Screenshot,
             proxy,
         };
         let trouble = self.hypervisor.inventory().borrow().stale.get(&vm).cloned();
@@ -305,8 +311,7 @@ impl Effects {
 
     /// Tells the viewers of what was done, or may have been.
     fn tell(&self, deed: &Deed, refused: Option<&EffectRefused>) {
-        let screenshot = deed.kind == SideEffectKind::Screenshot;
-        let told = refused.is_none_or(|refused| refused.uncertain() && !screenshot);
+        let told = refused.is_none_or(|refused| refused.uncertain() && deed.told_if_uncertain);
         if !told {
             return;
         }

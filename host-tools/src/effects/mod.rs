@@ -18,7 +18,7 @@ use crate::reference;
 use crate::refusal::Refusal;
 
 /// How long the agent may take for one of them: longer than it gives itself.
-const CALL_TIMEOUT: Duration = Duration::from_secs(150);
+const CALL_TIMEOUT: Duration = Duration::from_secs(160);
 
 /// Why it was not done, or not all of it.
 #[derive(Debug, thiserror::Error)]

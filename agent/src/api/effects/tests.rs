@@ -296,7 +296,10 @@ async fn a_caller_that_does_not_read_gives_its_place_up() {
     };
     timeout(BOUND, free).await.expect("they are given up");
     let waited = begun.elapsed();
-    assert!((READ_WITHIN..2 * READ_WITHIN).contains(&waited), "{waited:?}");
+    assert!(
+        (READ_WITHIN..2 * READ_WITHIN).contains(&waited),
+        "{waited:?}"
+    );
     desk.screenshot().await.unwrap();
     let mut rest = stopped.pop().unwrap();
     let mut last = None;

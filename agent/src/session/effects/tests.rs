@@ -5,12 +5,13 @@ use uuid::Uuid;
 
 use super::scripted::{Asked, Deeds, effects, proxy};
 use super::*;
-use crate::console::scripted::{BOUND, Host, id, inventory, vm};
-use crate::console::{Item, JoinRequest, Participant, Viewer};
+use crate::console::scripted::{BOUND, Does, Host, id, inventory, vm};
+use crate::console::{Availability, Item, JoinRequest, Participant, Viewer};
 use crate::core::id::SessionId;
 use crate::core::keys::Key;
 use crate::core::output::Start;
 use crate::core::window::Room;
+use crate::endpoint::EndpointEnd;
 use crate::hypervisor::{Inventory, Vm};
 
 struct Desk {
@@ -54,6 +55,11 @@ impl Desk {
         self.host.metric(&format!(
             "vmconsole_side_effects_total{{kind=\"{kind}\",result=\"{result}\"}} {times}"
         ))
+    }
+
+    async fn send_break(&self, character: Option<u8>) -> Result<(), EffectRefused> {
+        let sent = self.effects.send_break(&self.console, character, proxy());
+        sent.await
     }
 
     async fn nmi(&self) -> Result<(), EffectRefused> {
@@ -260,4 +266,46 @@ async fn viewers_of_other_vms_are_told_nothing() {
     timeout(BOUND, known).await.unwrap().unwrap();
     desk.effects.inject_nmi(other, proxy()).await.unwrap();
     assert_eq!(told(&mut viewer), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_break_is_put_on_its_line_and_told() {
+    let desk = Desk::open().await;
+    let mut viewer = desk.viewer();
+    *desk.host.script.line_breaks.lock() = Does::It;
+    desk.host.appetite.add_permits(10);
+    desk.send_break(Some(b'h')).await.unwrap();
+    assert_eq!(*desk.host.script.breaks.lock(), [0]);
+    assert_eq!(*desk.host.script.written.lock(), b"h");
+    assert_eq!(told(&mut viewer), [SideEffectKind::Break]);
+    assert!(desk.counted("break", "OK", 1));
+
+    *desk.host.script.line_breaks.lock() = Does::NotAtAll;
+    let refused = desk.send_break(None).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::Unsupported);
+    assert_eq!(told(&mut viewer), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_break_that_may_have_been_sent_is_told_and_one_that_cannot_have_been_is_not() {
+    let desk = Desk::open().await;
+    let mut viewer = desk.viewer();
+    *desk.host.script.line_breaks.lock() = Does::Hang;
+    let refused = desk.send_break(None).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::EndpointLost);
+    assert_eq!(told(&mut viewer), [SideEffectKind::Break]);
+
+    let sink = desk.host.script.sink.lock().clone().expect("attached");
+    sink.ended(EndpointEnd::Lost("gone".to_owned()));
+    let attached = || desk.console.status().state.availability == Availability::Attached;
+    let lost = async {
+        while attached() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(BOUND, lost).await.expect("it is lost");
+    let refused = desk.send_break(None).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::EndpointLost);
+    assert_eq!(told(&mut viewer), []);
+    assert!(desk.counted("break", "ENDPOINT_LOST", 2));
 }
