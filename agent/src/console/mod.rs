@@ -19,6 +19,7 @@ mod feed;
 mod live;
 mod metrics;
 mod pump;
+mod recent;
 mod registry;
 mod shared;
 mod state;
@@ -26,6 +27,7 @@ mod viewer;
 
 pub use live::Console;
 pub use metrics::ConsoleMetrics;
+pub use recent::{MAX_BEGINNING, MAX_NEWEST, Recent};
 pub use registry::{Directory, Registry, RegistryConfig, default_alias};
 pub use shared::{JoinError, JoinRequest};
 pub use state::{
