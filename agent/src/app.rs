@@ -25,6 +25,7 @@ use vmconsole_proto::v1::console_service_server::ConsoleServiceServer;
 use crate::api::{ConnectionMetrics, ConsoleApi, GrpcLimits, GrpcServer, StreamLimits};
 use crate::config::Config;
 use crate::console::{ConsoleMetrics, Directory, Registry, RegistryConfig};
+use crate::diagnosis::Diagnosis;
 use crate::http::{BindError, HttpServer, Readiness};
 use crate::hypervisor::{Hypervisor, Inventory};
 use crate::metrics::{Metrics, MetricsError, gauge};
@@ -106,7 +107,8 @@ impl App {
         let listeners = listen(&grpc.listen)?;
         let inventory = hypervisor.inventory();
         let registry = registry(config, &metrics, hypervisor, &keeping)?;
-        let (health, routes) = routes(config, &metrics, &registry, &serving)?;
+        let diagnosis = Diagnosis::new(config, inventory.clone());
+        let (health, routes) = routes(config, &metrics, &registry, diagnosis, &serving)?;
         let server = server(config, &metrics, routes, tls, &serving)?;
         let (ready, readiness) = watch::channel(Readiness::NotReady("starting".to_owned()));
         let follow = Follow {
@@ -213,6 +215,7 @@ fn routes(
     config: &Config,
     metrics: &Metrics,
     registry: &Registry,
+    diagnosis: Diagnosis,
     tasks: &Tasks,
 ) -> Result<(HealthReporter, Routes), StartError> {
     let session_metrics = SessionMetrics::register(metrics.registry())?;
@@ -228,6 +231,7 @@ fn routes(
         tasks.clone(),
         tasks.token(),
         limits,
+        diagnosis,
     );
     let api = ConsoleServiceServer::new(api).max_decoding_message_size(MAX_REQUEST);
     let (health, health_service) = tonic_health::server::health_reporter();

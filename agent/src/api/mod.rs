@@ -5,6 +5,7 @@
 //! or a status.
 
 mod convert;
+mod diagnose;
 mod list;
 mod open;
 mod refusal;

@@ -131,13 +131,7 @@ pub(super) fn console(
         .vm
         .as_ref()
         .ok_or_else(|| bad("console.vm is not set"))?;
-    let Some(vm) = vm(directory, vm_ref)? else {
-        if !directory.synced {
-            let message = "the hypervisor was not read yet: try again in a moment";
-            return Err(refuse(Reason::EndpointLost, message));
-        }
-        return Err(refuse(Reason::NotFound, "this host has no such VM"));
-    };
+    let vm = known_vm(directory, vm_ref)?;
     let alias = if reference.alias.is_empty() {
         let none = || {
             refuse(
@@ -167,6 +161,22 @@ pub(super) fn console(
         )
     };
     directory.console(&id).cloned().ok_or_else(not_found)
+}
+
+/// The VM that `reference` names.
+///
+/// # Errors
+/// BAD_REQUEST for what is malformed or ambiguous, NOT_FOUND for a VM that this host does not
+/// have, and ENDPOINT_LOST while the hypervisor was not read yet.
+pub(super) fn known_vm(directory: &Directory, reference: &VmRef) -> Result<Arc<Vm>, Refusal> {
+    if let Some(vm) = vm(directory, reference)? {
+        return Ok(vm);
+    }
+    if !directory.synced {
+        let message = "the hypervisor was not read yet: try again in a moment";
+        return Err(refuse(Reason::EndpointLost, message));
+    }
+    Err(refuse(Reason::NotFound, "this host has no such VM"))
 }
 
 fn vm(directory: &Directory, reference: &VmRef) -> Result<Option<Arc<Vm>>, Refusal> {

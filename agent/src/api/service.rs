@@ -16,11 +16,12 @@ use super::list::{self, Filter};
 use super::open::{self, Refusal};
 use super::refusal::{open_refused, status};
 use super::watch::Watcher;
-use super::{convert, stream};
+use super::{convert, diagnose, stream};
 use crate::console::Directory;
 use crate::core::id::PeerIdentity;
 use crate::core::input::INPUT_WINDOW;
 use crate::core::reason::Reason;
+use crate::diagnosis::{Diagnosis, Usage};
 use crate::session::Sessions;
 use crate::shutdown::Tasks;
 
@@ -47,6 +48,7 @@ pub struct ConsoleApi {
     draining: CancellationToken,
     watchers: Arc<Semaphore>,
     limits: StreamLimits,
+    diagnosis: Diagnosis,
 }
 
 impl ConsoleApi {
@@ -58,6 +60,7 @@ impl ConsoleApi {
         tasks: Tasks,
         draining: CancellationToken,
         limits: StreamLimits,
+        diagnosis: Diagnosis,
     ) -> Self {
         let watchers = Arc::new(Semaphore::new(limits.watchers));
         Self {
@@ -68,7 +71,23 @@ impl ConsoleApi {
             draining,
             watchers,
             limits,
+            diagnosis,
         }
+    }
+
+    /// What is in use of what is limited.
+    fn usages(&self) -> [Usage; 2] {
+        let (sessions, most) = self.sessions.in_use();
+        let watchers = self.limits.watchers;
+        let of = |key, used, limit| Usage { key, used, limit };
+        [
+            of("limits.sessions", sessions, most),
+            of(
+                "limits.watchers",
+                watchers.saturating_sub(self.watchers.available_permits()),
+                watchers,
+            ),
+        ]
     }
 
     fn directory(&self) -> Arc<Directory> {
@@ -136,16 +155,20 @@ impl ConsoleService for ConsoleApi {
 
     async fn diagnose_console(
         &self,
-        _request: Request<v1::DiagnoseConsoleRequest>,
+        request: Request<v1::DiagnoseConsoleRequest>,
     ) -> Result<Response<v1::DiagnoseConsoleResponse>, Status> {
-        Err(status(Reason::Unsupported, "not served yet"))
+        diagnose::console(&self.diagnosis, &self.directory(), request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn diagnose_host(
         &self,
         _request: Request<v1::DiagnoseHostRequest>,
     ) -> Result<Response<v1::DiagnoseHostResponse>, Status> {
-        Err(status(Reason::Unsupported, "not served yet"))
+        diagnose::host(&self.diagnosis, &self.usages())
+            .await
+            .map(Response::new)
     }
 
     async fn send_break(
