@@ -22,13 +22,14 @@ use tonic_health::server::HealthReporter;
 use tracing::info;
 use vmconsole_proto::v1::console_service_server::ConsoleServiceServer;
 
-use crate::api::{ConnectionMetrics, ConsoleApi, GrpcLimits, GrpcServer, StreamLimits};
+use crate::api::{ConnectionMetrics, ConsoleApi, GrpcLimits, GrpcServer, Served, StreamLimits};
 use crate::config::Config;
 use crate::console::{ConsoleMetrics, Directory, Registry, RegistryConfig};
 use crate::diagnosis::Diagnosis;
 use crate::http::{BindError, HttpServer, Readiness};
 use crate::hypervisor::{Hypervisor, Inventory};
 use crate::metrics::{Metrics, MetricsError, gauge};
+use crate::session::effects::{EffectMetrics, Effects};
 use crate::session::{SessionMetrics, Sessions};
 use crate::shutdown::Tasks;
 use crate::tls::{self, AllowList, HandshakeMetrics, Handshakes, TlsError};
@@ -106,9 +107,8 @@ impl App {
         let tls = tls::server_config(&grpc.certificate, &grpc.private_key, &grpc.client_ca)?;
         let listeners = listen(&grpc.listen)?;
         let inventory = hypervisor.inventory();
-        let registry = registry(config, &metrics, hypervisor, &keeping)?;
-        let diagnosis = Diagnosis::new(config, inventory.clone());
-        let (health, routes) = routes(config, &metrics, &registry, diagnosis, &serving)?;
+        let registry = registry(config, &metrics, hypervisor.clone(), &keeping)?;
+        let (health, routes) = routes(config, &metrics, hypervisor, &registry, &serving)?;
         let server = server(config, &metrics, routes, tls, &serving)?;
         let (ready, readiness) = watch::channel(Readiness::NotReady("starting".to_owned()));
         let follow = Follow {
@@ -214,12 +214,19 @@ fn registry(
 fn routes(
     config: &Config,
     metrics: &Metrics,
+    hypervisor: Arc<dyn Hypervisor>,
     registry: &Registry,
-    diagnosis: Diagnosis,
     tasks: &Tasks,
 ) -> Result<(HealthReporter, Routes), StartError> {
     let session_metrics = SessionMetrics::register(metrics.registry())?;
     let sessions = Sessions::new(config.limits.sessions, tasks.token(), session_metrics);
+    let diagnosis = Diagnosis::new(config, hypervisor.inventory());
+    let effects = Effects::new(
+        hypervisor,
+        registry.directory(),
+        tasks.clone(),
+        EffectMetrics::register(metrics.registry())?,
+    );
     let limits = StreamLimits {
         first_message: config.limits.first_message,
         watchers: config.limits.watchers,
@@ -227,11 +234,14 @@ fn routes(
     let api = ConsoleApi::new(
         registry.directory(),
         registry.listed(),
-        Arc::new(sessions),
+        Served {
+            sessions: Arc::new(sessions),
+            effects,
+            diagnosis,
+        },
         tasks.clone(),
         tasks.token(),
         limits,
-        diagnosis,
     );
     let api = ConsoleServiceServer::new(api).max_decoding_message_size(MAX_REQUEST);
     let (health, health_service) = tonic_health::server::health_reporter();

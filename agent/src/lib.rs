@@ -12,6 +12,7 @@ pub mod endpoint;
 pub mod http;
 pub mod hypervisor;
 pub mod metrics;
+pub mod picture;
 pub mod session;
 pub mod shutdown;
 pub mod telemetry;

@@ -114,6 +114,35 @@ impl Tasks {
         AbortOnDropHandle::new(self.spawn(name, future))
     }
 
+    /// Computes on a thread for such work, so that no task waits for a worker meanwhile. It
+    /// cannot be told to stop: it is to end by itself, within seconds, and whoever calls this
+    /// sees to it that only a few do so at once. A panic is as in [`Tasks::spawn`].
+    ///
+    /// # Errors
+    /// [`tokio::task::JoinError`] after a panic.
+    ///
+    /// # Cancel safety
+    /// If dropped, it goes on, and what it gives is lost.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that spawns, and it calls nothing that may hang"
+    )]
+    pub async fn compute<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, tokio::task::JoinError> {
+        let membership = Membership::new(&self.group, name);
+        let work = move || {
+            let _membership = membership;
+            std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+                report_panic(name, &*payload);
+                resume_unwind(payload)
+            })
+        };
+        tokio::task::spawn_blocking(work).await
+    }
+
     /// Tells the tasks of this group and of those below it to stop. Does not wait; call
     /// [`Tasks::drained`] next.
     pub fn close(&self) {
@@ -251,6 +280,27 @@ mod tests {
             log.contains("task=\"bad\" panic.text=\"(withheld)\""),
             "{log}"
         );
+        let bad = tasks.compute("bad sum", || panic!("on purpose")).await;
+        assert!(bad.map(|(): ()| ()).expect_err("it panicked").is_panic());
+        let good = tasks.compute("good sum", || 1 + 1).await;
+        assert_eq!(good.expect("it computes"), 2);
+    }
+
+    #[tokio::test]
+    async fn computing_goes_on_when_it_is_left_and_is_awaited_by_the_group() {
+        let tasks = Tasks::new();
+        let (release, held) = std::sync::mpsc::sync_channel::<i32>(1);
+        let mut computing = Box::pin(tasks.compute("sum", move || held.recv().map(|n| n + 1)));
+        tokio::select! {
+            biased; // it is polled, and so begun, before it is left
+            _ = &mut computing => panic!("nobody released it"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(tasks.running(), BTreeMap::from([("sum", 1)]));
+        drop(computing);
+        assert_eq!(tasks.running(), BTreeMap::from([("sum", 1)]), "it goes on");
+        release.send(1).expect("it still runs");
+        assert!(tasks.drained(SOON).await);
     }
 
     #[tokio::test]

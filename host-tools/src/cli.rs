@@ -5,11 +5,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 
 use crate::attach::escape::{DEFAULT_KEY, EscapeKey};
 use crate::attach::{self, Wish};
 use crate::connect::{AgentAddress, CredentialPaths};
+use crate::effects::{Press, Target};
 use crate::exit::TABLE;
 use crate::list::Format;
 use crate::pki::{DEFAULT_DAYS, Init, MAX_DAYS, SubjectName};
@@ -20,12 +22,22 @@ const MAX_REASON_BYTES: usize = 256;
 /// The longest `--linger`, in seconds.
 const MAX_LINGER_SECONDS: f64 = 3600.0;
 
+/// The most keys that are pressed together, by the interface.
+const MAX_KEYS: usize = 16;
+
+/// The longest that keys are held, in milliseconds, by the interface.
+const MAX_HOLD_MS: u64 = 5000;
+
+/// How many presses one command line may ask for.
+const MAX_PRESSES: usize = 256;
+
 /// What is explained about escapes and pipes in `attach --help`.
 const ATTACH_HELP: &str = "\
 Escapes, at a terminal:
   ^]          leave, after a pause of 0.3 s or with any other key
   ^] ^]       send one ^] (the second within 0.3 s)
   Enter ~ .   leave
+  Enter ~ B   send a break
   Enter ~ ?   help
   Enter ~ ~   send one ~
 `~` is an escape at the start of a line only, and the session begins at one. Where standard
@@ -106,6 +118,14 @@ pub(crate) enum Command {
     /// Attach this terminal, or a pipe, to a console
     #[command(after_long_help = format!("{ATTACH_HELP}\n\n{}", exit_codes()))]
     Attach(AttachArgs),
+    /// Put a break on a console's serial line
+    Break(BreakArgs),
+    /// Press keys of a VM's keyboard
+    Keys(KeysArgs),
+    /// Send a VM a non-maskable interrupt
+    Nmi(NmiArgs),
+    /// Take a picture of a VM's screen
+    Screenshot(ScreenshotArgs),
     /// Make certificates for development
     Pki {
         /// What about them.
@@ -172,6 +192,68 @@ impl From<AttachArgs> for attach::Options {
     }
 }
 
+/// `break`.
+#[derive(Args, Debug)]
+pub(crate) struct BreakArgs {
+    /// The VM, by name or UUID
+    #[arg(value_name = "VM")]
+    pub(crate) vm: String,
+    /// The console's alias, such as serial1 [default: as for attach]
+    #[arg(
+        long,
+        value_name = "ALIAS",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) console: String,
+    /// A character to type right after it: a Linux guest takes it for a SysRq command (h for help)
+    #[arg(long, value_name = "CHAR", value_parser = sysrq)]
+    pub(crate) sysrq: Option<u8>,
+}
+
+/// `keys`.
+#[derive(Args, Debug)]
+pub(crate) struct KeysArgs {
+    /// The VM, by name or UUID
+    #[arg(value_name = "VM")]
+    pub(crate) vm: String,
+    /// Keys by QEMU's names, joined by - where they are pressed together, such as ctrl-alt-delete; several are pressed one after the other
+    #[arg(value_name = "KEY[-KEY...]", required = true, num_args = 1..=MAX_PRESSES, value_parser = press)]
+    pub(crate) presses: Vec<Press>,
+    /// How long each is held, in milliseconds (0 to 5000) [default: 100]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(0..=MAX_HOLD_MS))]
+    hold: Option<u64>,
+}
+
+impl KeysArgs {
+    /// How long each is held, if that was said.
+    pub(crate) fn hold(&self) -> Option<Duration> {
+        self.hold.map(Duration::from_millis)
+    }
+}
+
+/// `nmi`.
+#[derive(Args, Debug)]
+pub(crate) struct NmiArgs {
+    /// The VM, by name or UUID
+    #[arg(value_name = "VM")]
+    pub(crate) vm: String,
+}
+
+/// `screenshot`.
+#[derive(Args, Debug)]
+pub(crate) struct ScreenshotArgs {
+    /// The VM, by name or UUID
+    #[arg(value_name = "VM")]
+    pub(crate) vm: String,
+    /// Which of its screens, from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) screen: u32,
+    /// Where the PNG goes: a file, which is replaced if it is there, or - for standard output
+    #[arg(long, short, value_name = "FILE", value_parser = PathBufValueParser::new().map(Target::from))]
+    pub(crate) output: Target,
+}
+
 /// `pki`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PkiCommand {
@@ -211,6 +293,28 @@ impl From<InitArgs> for Init {
             days,
         }
     }
+}
+
+/// A character for SysRq.
+fn sysrq(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        [character] if character.is_ascii_graphic() => Ok(*character),
+        _ => Err("give one ASCII character, such as h".to_owned()),
+    }
+}
+
+/// Keys that are pressed together. Which there are, the agent knows.
+fn press(text: &str) -> Result<Press, String> {
+    let keys: Vec<_> = text.split('-').map(str::to_ascii_lowercase).collect();
+    if keys.iter().any(String::is_empty) {
+        return Err(
+            "give names joined by -, such as ctrl-alt-delete; - itself is minus".to_owned(),
+        );
+    }
+    if keys.len() > MAX_KEYS {
+        return Err(format!("{MAX_KEYS} keys are pressed together at most"));
+    }
+    Ok(Press(keys))
 }
 
 /// The reason of a takeover.

@@ -6,10 +6,12 @@
 mod attach;
 mod cli;
 mod connect;
+mod effects;
 mod exit;
 mod list;
 mod output;
 mod pki;
+mod reference;
 mod refusal;
 mod words;
 
@@ -23,6 +25,7 @@ use tonic::transport::Channel;
 use crate::attach::AttachError;
 use crate::cli::{Cli, Command, Connection, PkiCommand};
 use crate::connect::{ConnectError, Credentials, Places, connect};
+use crate::effects::EffectError;
 use crate::exit::Exit;
 use crate::list::ListError;
 use crate::output::{chain, tell};
@@ -39,6 +42,8 @@ enum Failure {
     #[error(transparent)]
     Attach(#[from] AttachError),
     #[error(transparent)]
+    Effect(#[from] EffectError),
+    #[error(transparent)]
     Pki(#[from] PkiError),
     #[error("cannot start: no more files or memory")]
     Runtime(#[source] std::io::Error),
@@ -49,7 +54,10 @@ impl Failure {
     fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::List(ListError::Refused(refusal))
-            | Self::Attach(AttachError::Refused(refusal)) => Some(refusal),
+            | Self::Attach(AttachError::Refused(refusal))
+            | Self::Effect(EffectError::Refused {
+                source: refusal, ..
+            }) => Some(refusal),
             _ => None,
         }
     }
@@ -59,21 +67,29 @@ impl Failure {
         match self {
             Self::Connect(_) => Exit::Unreachable,
             Self::List(ListError::Refused(refusal))
-            | Self::Attach(AttachError::Refused(refusal)) => refusal.exit_before_open(),
+            | Self::Attach(AttachError::Refused(refusal))
+            | Self::Effect(EffectError::Refused {
+                source: refusal, ..
+            }) => refusal.exit_before_open(),
             Self::Attach(AttachError::Timeout) => Exit::Unreachable,
-            Self::List(ListError::Stdout(error)) | Self::Pki(PkiError::Report(error))
+            Self::Effect(EffectError::Terminal | EffectError::NotAFile(_)) => Exit::Usage,
+            Self::List(ListError::Stdout(error))
+            | Self::Effect(EffectError::Stdout(error))
+            | Self::Pki(PkiError::Report(error))
                 if error.kind() == std::io::ErrorKind::BrokenPipe =>
             {
                 Exit::Done
             }
-            Self::List(_) | Self::Attach(_) | Self::Pki(_) | Self::Runtime(_) => Exit::Failed,
+            Self::List(_) | Self::Attach(_) | Self::Effect(_) | Self::Pki(_) | Self::Runtime(_) => {
+                Exit::Failed
+            }
         }
     }
 }
 
 fn main() -> ExitCode {
     let exit = match Cli::try_parse() {
-        Ok(cli) => run(cli).unwrap_or_else(|failure| told(&failure)),
+        Ok(cli) => block_on(run(cli)).unwrap_or_else(|failure| told(&failure)),
         Err(unread) => {
             // Help and version are asked for on stdout; a stream that is gone takes neither.
             let _ = unread.print();
@@ -100,28 +116,30 @@ fn told(failure: &Failure) -> Exit {
 }
 
 /// Runs the command.
-fn run(cli: Cli) -> Result<Exit, Failure> {
-    let Cli {
-        connection,
-        command,
-    } = cli;
-    match command {
+async fn run(cli: Cli) -> Result<Exit, Failure> {
+    let to = cli.connection;
+    match cli.command {
         Command::Pki {
             command: PkiCommand::Init(args),
-        } => {
-            pki::init(args.into())?;
-            Ok(Exit::Done)
+        } => pki::init(args.into())?,
+        Command::List(args) => list::run(channel(&to).await?, args.vms, args.output).await?,
+        Command::Attach(args) => return Ok(attach::run(channel(&to).await?, args.into()).await?),
+        Command::Break(args) => {
+            let channel = channel(&to).await?;
+            effects::send_break(channel, &args.vm, &args.console, args.sysrq).await?;
         }
-        Command::List(args) => block_on(async {
-            let channel = channel(&connection).await?;
-            list::run(channel, args.vms, args.output).await?;
-            Ok(Exit::Done)
-        }),
-        Command::Attach(args) => block_on(async {
-            let channel = channel(&connection).await?;
-            Ok(attach::run(channel, args.into()).await?)
-        }),
+        Command::Keys(args) => {
+            let hold = args.hold();
+            effects::send_keys(channel(&to).await?, &args.vm, args.presses, hold).await?;
+        }
+        Command::Nmi(args) => effects::inject_nmi(channel(&to).await?, &args.vm).await?,
+        Command::Screenshot(args) => {
+            args.output.check()?;
+            let channel = channel(&to).await?;
+            effects::screenshot(channel, &args.vm, args.screen, &args.output).await?;
+        }
     }
+    Ok(Exit::Done)
 }
 
 /// Runs one future to its end. What the runtime still holds then, a name being resolved for

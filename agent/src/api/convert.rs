@@ -6,7 +6,8 @@ use prost_types::Timestamp;
 use vmconsole_proto::v1;
 
 use crate::console::{
-    Availability, ConsoleState, Participant, Roster, Status, WriterChange, stamp_to_time,
+    Availability, ConsoleState, Participant, Roster, SideEffect, SideEffectKind, Status,
+    WriterChange, stamp_to_time,
 };
 use crate::core::id::SessionId;
 use crate::core::output::{Gap, GapReason};
@@ -181,6 +182,25 @@ fn writer_changed(change: &WriterChange, you_write: bool) -> v1::WriterChanged {
     }
 }
 
+fn side_effect(effect: &SideEffect) -> v1::SideEffect {
+    let kind = match effect.kind {
+        SideEffectKind::Break => v1::SideEffectKind::Break,
+        SideEffectKind::Keys => v1::SideEffectKind::Keys,
+        SideEffectKind::Nmi => v1::SideEffectKind::Nmi,
+        SideEffectKind::Screenshot => v1::SideEffectKind::Screenshot,
+    };
+    // A call is not a session: it has no id, and no time of coming.
+    let by = v1::Participant {
+        proxy: effect.proxy.to_string(),
+        ..v1::Participant::default()
+    };
+    v1::SideEffect {
+        kind: kind.into(),
+        by: Some(by),
+        time: time(effect.time),
+    }
+}
+
 fn closed(closed: &Closed) -> v1::Closed {
     v1::Closed {
         reason: reason(closed.reason).into(),
@@ -223,10 +243,43 @@ pub(super) fn event(event: Event) -> v1::StreamConsoleResponse {
         }),
         Event::Roster(who) => Message::Roster(roster(&who)),
         Event::State(now) => Message::ConsoleState(state(&now)),
+        Event::SideEffect(effect) => Message::SideEffect(side_effect(&effect)),
         Event::Pong(nonce) => Message::Pong(v1::Pong { nonce }),
         Event::Closed(last) => Message::Closed(closed(&last)),
     };
     v1::StreamConsoleResponse {
         message: Some(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::id::PeerIdentity;
+
+    #[test]
+    fn a_side_effect_says_what_who_and_when() {
+        for (kind, expected) in [
+            (SideEffectKind::Break, v1::SideEffectKind::Break),
+            (SideEffectKind::Keys, v1::SideEffectKind::Keys),
+            (SideEffectKind::Nmi, v1::SideEffectKind::Nmi),
+            (SideEffectKind::Screenshot, v1::SideEffectKind::Screenshot),
+        ] {
+            let message = event(Event::SideEffect(SideEffect {
+                kind,
+                proxy: PeerIdentity::new("spiffe://test/operator"),
+                time: SystemTime::UNIX_EPOCH + Duration::from_secs(7),
+            }));
+            let Some(Message::SideEffect(told)) = message.message else {
+                panic!("{message:?}")
+            };
+            assert_eq!(told.kind(), expected);
+            assert_eq!(told.time.unwrap().seconds, 7);
+            let by = told.by.unwrap();
+            assert_eq!(by.proxy, "spiffe://test/operator");
+            assert_eq!((by.session_id.as_str(), by.since), ("", None));
+        }
     }
 }

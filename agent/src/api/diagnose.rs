@@ -24,7 +24,7 @@ pub(super) async fn console(
     let bad = |message: &str| status(Reason::BadRequest, message);
     let reference = request.console.ok_or_else(|| bad("console is not set"))?;
     let vm = reference.vm.ok_or_else(|| bad("console.vm is not set"))?;
-    let vm = open::known_vm(directory, &vm).map_err(|(_, refusal)| refusal)?;
+    let vm = open::known(directory, &vm).map_err(|(_, refusal)| refusal)?;
     let alias = match reference.alias.as_str() {
         "" => None,
         text => Some(Alias::new(text).map_err(|error| bad(&error.to_string()))?),

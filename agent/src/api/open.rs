@@ -24,7 +24,7 @@ const MAX_TAKEOVER_REASON: usize = 256;
 /// A refusal: its reason, to be counted, and the status that tells it.
 pub(super) type Refusal = (Reason, Status);
 
-fn refuse(reason: Reason, message: impl Into<String>) -> Refusal {
+pub(super) fn refuse(reason: Reason, message: impl Into<String>) -> Refusal {
     (reason, status(reason, message))
 }
 
@@ -65,6 +65,7 @@ pub(super) fn request(
         claim,
         takeover_reason: open.takeover_reason.clone(),
         view_otherwise: open.view_otherwise,
+        displace_holder: open.displace_outside_holder,
         start: start(open.start.as_ref())?,
         output_window: output_window(open.output_window)?,
     };
@@ -83,7 +84,6 @@ fn check_unserved(open: &v1::Open) -> Result<(), Refusal> {
     let asked = [
         (open.wait_for_start, "wait_for_start"),
         (open.end_when_stopped, "end_when_stopped"),
-        (open.displace_outside_holder, "displace_outside_holder"),
         (open.heartbeat.is_some(), "heartbeat"),
         (!open.resume_token.is_empty(), "resume_token"),
     ];
@@ -131,7 +131,7 @@ pub(super) fn console(
         .vm
         .as_ref()
         .ok_or_else(|| bad("console.vm is not set"))?;
-    let vm = known_vm(directory, vm_ref)?;
+    let vm = known(directory, vm_ref)?;
     let alias = if reference.alias.is_empty() {
         let none = || {
             refuse(
@@ -166,24 +166,38 @@ pub(super) fn console(
 /// The VM that `reference` names.
 ///
 /// # Errors
-/// BAD_REQUEST for what is malformed or ambiguous, NOT_FOUND for a VM that this host does not
-/// have, and ENDPOINT_LOST while the hypervisor was not read yet.
-pub(super) fn known_vm(directory: &Directory, reference: &VmRef) -> Result<Arc<Vm>, Refusal> {
-    if let Some(vm) = vm(directory, reference)? {
-        return Ok(vm);
-    }
-    if !directory.synced {
-        let message = "the hypervisor was not read yet: try again in a moment";
-        return Err(refuse(Reason::EndpointLost, message));
-    }
-    Err(refuse(Reason::NotFound, "this host has no such VM"))
+/// As [`console`].
+pub(super) fn vm(directory: &Directory, reference: Option<&v1::VmRef>) -> Result<Arc<Vm>, Refusal> {
+    let reference = match reference.and_then(|reference| reference.vm.as_ref()) {
+        Some(v1::vm_ref::Vm::Uuid(uuid)) => VmRef::VmUuid(uuid.clone()),
+        Some(v1::vm_ref::Vm::Name(name)) => VmRef::VmName(name.clone()),
+        None => return Err(refuse(Reason::BadRequest, "vm is not set")),
+    };
+    known(directory, &reference)
 }
 
-fn vm(directory: &Directory, reference: &VmRef) -> Result<Option<Arc<Vm>>, Refusal> {
+/// The VM that this part of a [`v1::ConsoleRef`] names.
+///
+/// # Errors
+/// As [`console`].
+pub(super) fn known(directory: &Directory, reference: &VmRef) -> Result<Arc<Vm>, Refusal> {
+    find(directory, reference)?.ok_or_else(|| {
+        if directory.synced {
+            return refuse(Reason::NotFound, "this host has no such VM");
+        }
+        let message = "the hypervisor was not read yet: try again in a moment";
+        refuse(Reason::EndpointLost, message)
+    })
+}
+
+fn find(directory: &Directory, reference: &VmRef) -> Result<Option<Arc<Vm>>, Refusal> {
     match reference {
         VmRef::VmUuid(uuid) => match VmUuid::from_str(uuid) {
             Ok(uuid) => Ok(directory.vm(uuid).cloned()),
-            Err(error) => Err(refuse(Reason::BadRequest, format!("vm_uuid is {error}"))),
+            Err(error) => Err(refuse(
+                Reason::BadRequest,
+                format!("the VM's UUID is {error}"),
+            )),
         },
         VmRef::VmName(name) => {
             let mut named = directory.vms_named(name);

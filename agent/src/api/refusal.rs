@@ -62,6 +62,11 @@ pub(super) fn open_refused(error: &OpenError) -> Status {
             ("holder_session".to_owned(), holder.session.to_string()),
             ("holder_proxy".to_owned(), holder.proxy.to_string()),
         ]),
+        OpenError::Join(JoinError::Unavailable(state)) => state
+            .holder
+            .iter()
+            .map(|holder| ("holder".to_owned(), holder.to_string()))
+            .collect(),
         _ => HashMap::new(),
     };
     status_with(error.reason(), error.to_string(), metadata)
@@ -69,7 +74,12 @@ pub(super) fn open_refused(error: &OpenError) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::console::{Availability, ConsoleState};
+    use crate::endpoint::Holder;
+    use crate::hypervisor::VmState;
 
     #[test]
     fn every_reason_but_the_two_good_ends_is_an_error_that_names_it() {
@@ -100,5 +110,32 @@ mod tests {
             .map_while(|number| v1::Reason::try_from(number).ok())
             .count();
         assert_eq!(named, Reason::ALL.len());
+    }
+
+    #[test]
+    fn who_holds_a_console_can_be_read_by_a_program() {
+        let holder = Holder {
+            process: 4711,
+            command: "virsh".to_owned(),
+            user: 0,
+        };
+        let state = ConsoleState {
+            availability: Availability::HeldByOther,
+            since: SystemTime::UNIX_EPOCH,
+            vm_state: VmState::Running,
+            detail: "it is in use".to_owned(),
+            next_try: None,
+            holder: Some(holder),
+            silent_since: None,
+            wedged_since: None,
+            generation: None,
+        };
+        let error = OpenError::Join(JoinError::Unavailable(Box::new(state)));
+        let status = open_refused(&error);
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(info.reason, "HELD_BY_OTHER");
+        let named = "virsh (process 4711 of user 0)";
+        assert_eq!(info.metadata["holder"], named);
+        assert!(status.message().contains(named), "{}", status.message());
     }
 }

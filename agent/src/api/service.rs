@@ -12,6 +12,7 @@ use tracing::info;
 use vmconsole_proto::v1;
 use vmconsole_proto::v1::console_service_server::ConsoleService;
 
+use super::effects::Caller;
 use super::list::{self, Filter};
 use super::open::{self, Refusal};
 use super::refusal::{open_refused, status};
@@ -23,6 +24,7 @@ use crate::core::input::INPUT_WINDOW;
 use crate::core::reason::Reason;
 use crate::diagnosis::{Diagnosis, Usage};
 use crate::session::Sessions;
+use crate::session::effects::Effects;
 use crate::shutdown::Tasks;
 
 /// The proxy that a call came through: in every admitted request's extensions.
@@ -38,17 +40,29 @@ pub struct StreamLimits {
     pub watchers: usize,
 }
 
+/// What the calls are done by.
+#[derive(Debug)]
+pub struct Served {
+    /// Opens sessions.
+    pub sessions: Arc<Sessions>,
+    /// Does side effects.
+    pub effects: Effects,
+    /// Finds out why something does not work.
+    pub diagnosis: Diagnosis,
+}
+
 /// The calls of `ConsoleService`.
 #[derive(Debug)]
 pub struct ConsoleApi {
     directory: watch::Receiver<Arc<Directory>>,
     listed: watch::Receiver<u64>,
     sessions: Arc<Sessions>,
+    effects: Effects,
+    diagnosis: Diagnosis,
     tasks: Tasks,
     draining: CancellationToken,
     watchers: Arc<Semaphore>,
     limits: StreamLimits,
-    diagnosis: Diagnosis,
 }
 
 impl ConsoleApi {
@@ -56,22 +70,22 @@ impl ConsoleApi {
     pub fn new(
         directory: watch::Receiver<Arc<Directory>>,
         listed: watch::Receiver<u64>,
-        sessions: Arc<Sessions>,
+        served: Served,
         tasks: Tasks,
         draining: CancellationToken,
         limits: StreamLimits,
-        diagnosis: Diagnosis,
     ) -> Self {
         let watchers = Arc::new(Semaphore::new(limits.watchers));
         Self {
             directory,
             listed,
-            sessions,
+            sessions: served.sessions,
+            effects: served.effects,
+            diagnosis: served.diagnosis,
             tasks,
             draining,
             watchers,
             limits,
-            diagnosis,
         }
     }
 
@@ -90,6 +104,16 @@ impl ConsoleApi {
         ]
     }
 
+    /// A call for a side effect.
+    fn caller<T>(&self, request: Request<T>) -> Result<Caller<'_, T>, Status> {
+        Ok(Caller {
+            proxy: proxy(&request)?,
+            request: request.into_inner(),
+            directory: self.directory(),
+            effects: &self.effects,
+        })
+    }
+
     fn directory(&self) -> Arc<Directory> {
         self.directory.borrow().clone()
     }
@@ -106,12 +130,24 @@ impl ConsoleApi {
         let (opened, session, inbound) = self
             .sessions
             .open(&console, request)
+            .await
             .map_err(|error| (error.reason(), open_refused(&error)))?;
         let opened = convert::opened(&opened, mode, INPUT_WINDOW);
         let reader = self
             .tasks
             .spawn_owned("inbound", stream::take_messages(messages, inbound));
         Ok(Box::pin(stream::responses(opened, session, reader)))
+    }
+}
+
+/// The proxy that a call came through.
+fn proxy<T>(request: &Request<T>) -> Result<PeerIdentity, Status> {
+    match request.extensions().get::<Proxy>() {
+        Some(Proxy(proxy)) => Ok(proxy.clone()),
+        None => Err(status(
+            Reason::Unauthenticated,
+            "the call came by no known way",
+        )),
     }
 }
 
@@ -173,32 +209,34 @@ impl ConsoleService for ConsoleApi {
 
     async fn send_break(
         &self,
-        _request: Request<v1::SendBreakRequest>,
+        request: Request<v1::SendBreakRequest>,
     ) -> Result<Response<v1::SendBreakResponse>, Status> {
-        Err(status(Reason::Unsupported, "not served yet"))
+        self.caller(request)?.send_break().await
     }
 
     async fn send_keys(
         &self,
-        _request: Request<v1::SendKeysRequest>,
+        request: Request<v1::SendKeysRequest>,
     ) -> Result<Response<v1::SendKeysResponse>, Status> {
-        Err(status(Reason::Unsupported, "not served yet"))
+        self.caller(request)?.send_keys().await
     }
 
     async fn inject_nmi(
         &self,
-        _request: Request<v1::InjectNmiRequest>,
+        request: Request<v1::InjectNmiRequest>,
     ) -> Result<Response<v1::InjectNmiResponse>, Status> {
-        Err(status(Reason::Unsupported, "not served yet"))
+        self.caller(request)?.inject_nmi().await
     }
 
     type CaptureScreenshotStream = BoxStream<v1::CaptureScreenshotResponse>;
 
     async fn capture_screenshot(
         &self,
-        _request: Request<v1::CaptureScreenshotRequest>,
+        request: Request<v1::CaptureScreenshotRequest>,
     ) -> Result<Response<Self::CaptureScreenshotStream>, Status> {
-        Err(status(Reason::Unsupported, "not served yet"))
+        let held = self.caller(request)?.screenshot().await?;
+        let pieces = super::effects::pieces(held, &self.tasks);
+        Ok(Response::new(Box::pin(pieces)))
     }
 
     type StreamConsoleStream = BoxStream<v1::StreamConsoleResponse>;
@@ -207,12 +245,7 @@ impl ConsoleService for ConsoleApi {
         &self,
         request: Request<Streaming<v1::StreamConsoleRequest>>,
     ) -> Result<Response<Self::StreamConsoleStream>, Status> {
-        let Some(Proxy(proxy)) = request.extensions().get::<Proxy>().cloned() else {
-            return Err(status(
-                Reason::Unauthenticated,
-                "the call came by no known way",
-            ));
-        };
+        let proxy = proxy(&request)?;
         let name = proxy.clone();
         self.open(proxy, request.into_inner())
             .await

@@ -1,4 +1,5 @@
-//! What a console's pump tells it: instances, output, how far input got, how it is.
+//! What passes between a console and its pump: instances, output, input. How the console is
+//! stands in `report`.
 //!
 //! Nothing here waits: output comes on libvirt's event thread.
 
@@ -9,17 +10,18 @@ use bytes::Bytes;
 use super::MAX_FRAME;
 use super::live::Console;
 use super::shared::now;
-use super::state::{Availability, Target, stamp};
+use super::state::stamp;
 use crate::core::gather::Show;
 use crate::core::id::SessionId;
 use crate::core::reason::Reason;
+use crate::endpoint::Claim;
 use crate::hypervisor::Instance;
 
 impl Console {
     /// The QEMU instance to attach to: begins a generation if it is another one than before.
     /// If it is the same, output is missing: that is told once it is attached again.
-    /// Returns the number of the attachment about to be made.
-    pub(super) fn enter(&self, instance: Instance) -> u64 {
+    /// Returns the number of the attachment about to be made, and whether it may displace.
+    pub(super) fn enter(&self, instance: Instance) -> (u64, Claim) {
         let mut shared = self.shared.lock();
         let before = shared.allocated();
         if shared.instance == Some(instance) {
@@ -30,11 +32,17 @@ impl Console {
             shared.begin_generation(self.ring_bytes);
         }
         shared.attachment += 1;
+        shared.heard = false;
         let attachment = shared.attachment;
+        let claim = if shared.displacing.begin() {
+            Claim::Displace
+        } else {
+            Claim::IfFree
+        };
         self.count_ring(before, shared.allocated());
         drop(shared);
-        self.announce();
-        attachment
+        self.wake();
+        (attachment, claim)
     }
 
     /// The QEMU instance is gone.
@@ -47,15 +55,8 @@ impl Console {
         }
         drop(shared);
         if gone {
-            self.announce();
+            self.wake();
         }
-    }
-
-    /// The endpoint is attached: output flows from here on.
-    pub(super) fn attached(&self) {
-        let missing = self.shared.lock().flows();
-        self.count_interruption(missing);
-        self.announce();
     }
 
     /// The attachment ended because the guest's side closed: its last words came.
@@ -63,7 +64,7 @@ impl Console {
         self.shared.lock().complete = true;
     }
 
-    fn count_interruption(&self, missing: bool) {
+    pub(super) fn count_interruption(&self, missing: bool) {
         self.metrics.interruptions.inc_by(u64::from(missing));
     }
 
@@ -87,6 +88,8 @@ impl Console {
         }
         self.count_ring(before, shared.allocated());
         shared.last_output = Some(wall);
+        let heard = shared.hear();
+        let counted = heard && !shared.retired;
         let show = shared.gather.appended(bytes.len(), now);
         if let Show::At(due) = show {
             shared.gather_due = Some(due);
@@ -94,8 +97,15 @@ impl Console {
         drop(shared);
         self.metrics.output_bytes.inc_by(bytes.len() as u64);
         self.count_interruption(missing);
+        if counted {
+            self.metrics.silent.dec();
+        }
+        if heard {
+            self.wake();
+            self.list();
+        }
         match show {
-            Show::Now => self.announce(),
+            Show::Now => self.wake(),
             Show::At(_) => self.gathering.notify_one(),
             Show::Waiting => {}
         }
@@ -110,7 +120,7 @@ impl Console {
     pub(super) fn show_gathered(&self) {
         let shown = self.shared.lock().gather.due(now());
         if shown {
-            self.announce();
+            self.wake();
         }
     }
 
@@ -143,78 +153,12 @@ impl Console {
         answers.notify_one();
     }
 
-    /// What the hypervisor says of the console now.
-    pub(super) fn set_target(&self, target: &Target) {
+    /// The endpoint took so many bytes that are no session's input.
+    pub(super) fn character_written(&self, bytes: usize) {
         let mut shared = self.shared.lock();
-        if shared.target == *target {
-            return;
-        }
-        let vm_state = if target.connected {
-            target.vm_state
-        } else {
-            shared.state.vm_state
-        };
-        let news = shared.state.vm_state != vm_state;
-        shared.state.vm_state = vm_state;
-        shared.state_version += u64::from(news);
-        shared.target = target.clone();
+        shared.last_input = Some(SystemTime::now());
+        shared.gather.input_written();
         drop(shared);
-        self.announce();
-        self.listed.send_modify(|version| *version += 1);
-    }
-
-    /// Whether the console can be used, as the pump found.
-    pub(super) fn set_availability(
-        &self,
-        availability: Availability,
-        detail: &str,
-        next_try: Option<SystemTime>,
-    ) {
-        let mut shared = self.shared.lock();
-        let generation = shared
-            .output
-            .as_ref()
-            .map(|output| output.head().generation);
-        let before = shared.state.clone();
-        let state = &mut shared.state;
-        if state.availability != availability {
-            state.since = SystemTime::now();
-        }
-        state.availability = availability;
-        state.detail = detail.to_owned();
-        state.next_try = next_try;
-        state.generation = generation;
-        let news = *state != before;
-        shared.state_version += u64::from(news);
-        drop(shared);
-        if before.availability != availability {
-            self.metrics
-                .consoles
-                .with_label_values(&[before.availability.name()])
-                .dec();
-            self.metrics
-                .consoles
-                .with_label_values(&[availability.name()])
-                .inc();
-        }
-        if news {
-            self.announce();
-            self.listed.send_modify(|version| *version += 1);
-        }
-    }
-
-    /// The console is no more: its viewers are told, and nobody can join.
-    pub(super) fn retire(&self) {
-        let mut shared = self.shared.lock();
-        shared.retired = true;
-        shared.gather.show_all(now());
-        shared.refuse_waiting_input(Reason::VmGone);
-        let availability = shared.state.availability;
-        drop(shared);
-        self.metrics
-            .consoles
-            .with_label_values(&[availability.name()])
-            .dec();
-        self.announce();
+        self.metrics.input_bytes.inc_by(bytes as u64);
     }
 }

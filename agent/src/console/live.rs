@@ -3,15 +3,17 @@
 //! The lock is never held across a wait. Most of the time it is held for one copy of at most
 //! 64 KiB; now and then for a roster, or for the ring's doubling until it has its full size.
 //! libvirt's event thread takes it to append. Everything that somebody may wait for is
-//! announced after it is let go. What the pump calls is in `feed`.
+//! announced after it is let go. What the pump calls is in `feed`
+//! and `report`.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use super::join::{JoinError, JoinRequest};
 use super::metrics::ConsoleMetrics;
-use super::shared::{JoinError, JoinRequest, Seat, Shared};
+use super::shared::{Seat, Shared};
 use super::state::{Status, Target};
 use super::viewer::Viewer;
 use crate::core::id::{ConsoleId, SessionId};
@@ -25,16 +27,22 @@ use crate::core::reason::Reason;
 pub struct Console {
     id: ConsoleId,
     pub(super) ring_bytes: usize,
-    max_viewers: usize,
+    pub(super) max_viewers: usize,
     pub(super) shared: Mutex<Shared>,
     /// Wakes every viewer: there is output, or news.
-    changed: watch::Sender<()>,
+    pub(super) changed: watch::Sender<()>,
     /// Wakes the pump: there is input to write.
     pub(super) input_ready: Notify,
     /// Wakes the pump: what it is writing is not the writer's any more.
     pub(super) writer_changed: Notify,
     /// Wakes the pump: held-back output has a time to be shown at.
     pub(super) gathering: Notify,
+    /// Wakes the pump: somebody asks for a break.
+    pub(super) break_asked: Notify,
+    /// Wakes the pump: somebody asks for a holder outside the agent to be displaced.
+    pub(super) displace_asked: Notify,
+    /// Wakes the pump: another process was found to hold the console.
+    pub(super) held: Notify,
     /// Tells whoever lists consoles that something that lists show has changed.
     pub(super) listed: Arc<watch::Sender<u64>>,
     pub(super) metrics: ConsoleMetrics,
@@ -50,10 +58,7 @@ impl Console {
         metrics: ConsoleMetrics,
     ) -> Self {
         let shared = Shared::new(target);
-        metrics
-            .consoles
-            .with_label_values(&[shared.state.availability.name()])
-            .inc();
+        metrics.state_changed(None, Some(&shared.state));
         Self {
             id,
             ring_bytes,
@@ -63,6 +68,9 @@ impl Console {
             input_ready: Notify::new(),
             writer_changed: Notify::new(),
             gathering: Notify::new(),
+            break_asked: Notify::new(),
+            displace_asked: Notify::new(),
+            held: Notify::new(),
             listed,
             metrics,
         }
@@ -184,12 +192,18 @@ impl Console {
 
     fn announce_writer(&self) {
         self.writer_changed.notify_one();
-        self.announce();
-        self.listed.send_modify(|version| *version += 1);
+        self.wake();
+        self.list();
     }
 
-    pub(super) fn announce(&self) {
+    /// Wakes every viewer.
+    pub(super) fn wake(&self) {
         self.changed.send_replace(());
+    }
+
+    /// Tells whoever lists consoles.
+    pub(super) fn list(&self) {
+        self.listed.send_modify(|version| *version += 1);
     }
 
     pub(super) fn count_ring(&self, before: usize, after: usize) {

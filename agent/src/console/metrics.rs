@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry as MetricRegistry};
 
-use super::state::Availability;
+use super::state::{Availability, ConsoleState};
 use crate::core::output::GapReason;
 use crate::endpoint::EndpointError;
 use crate::metrics::{MetricsError, counter, counters, gauge, gauges};
@@ -10,7 +10,9 @@ use crate::metrics::{MetricsError, counter, counters, gauge, gauges};
 /// Handles to what consoles count, host-wide: per VM would be a label set without limit.
 #[derive(Clone, Debug)]
 pub struct ConsoleMetrics {
-    pub(super) consoles: IntGaugeVec,
+    consoles: IntGaugeVec,
+    pub(super) silent: IntGauge,
+    wedged: IntGauge,
     pub(super) output_bytes: IntCounter,
     pub(super) input_bytes: IntCounter,
     pub(super) gaps: IntCounterVec,
@@ -32,6 +34,16 @@ impl ConsoleMetrics {
                 "vmconsole_consoles",
                 "Consoles of this host's VMs by availability",
                 &["availability"],
+            )?,
+            silent: gauge(
+                registry,
+                "vmconsole_consoles_silent",
+                "Consoles that are attached and of which no output was seen since",
+            )?,
+            wedged: gauge(
+                registry,
+                "vmconsole_consoles_wedged",
+                "Consoles whose input makes no progress",
             )?,
             output_bytes: counter(
                 registry,
@@ -91,6 +103,23 @@ impl ConsoleMetrics {
         }
         for reason in FAILURES {
             self.attach_failures.with_label_values(&[reason]).inc_by(0);
+        }
+    }
+
+    /// A console's state is another one. `None` before it is there, and when it is no more.
+    pub(super) fn state_changed(
+        &self,
+        before: Option<&ConsoleState>,
+        after: Option<&ConsoleState>,
+    ) {
+        for (state, change) in [(before, -1), (after, 1)] {
+            let Some(state) = state else { continue };
+            let name = state.availability.name();
+            self.consoles.with_label_values(&[name]).add(change);
+            self.silent
+                .add(change * i64::from(state.silent_since.is_some()));
+            self.wedged
+                .add(change * i64::from(state.wedged_since.is_some()));
         }
     }
 

@@ -15,21 +15,26 @@
 //!
 //! Nothing here knows of gRPC, and nothing here waits for a viewer.
 
+mod breaks;
+mod displace;
+mod effects;
 mod feed;
+mod join;
 mod live;
 mod metrics;
 mod pump;
 mod recent;
 mod registry;
+mod report;
 mod shared;
 mod state;
 mod viewer;
 
+pub use join::{JoinError, JoinRequest};
 pub use live::Console;
 pub use metrics::ConsoleMetrics;
 pub use recent::{MAX_BEGINNING, MAX_NEWEST, Recent};
 pub use registry::{Directory, Registry, RegistryConfig, default_alias};
-pub use shared::{JoinError, JoinRequest};
 pub use state::{
     Availability, ConsoleState, Participant, Roster, SideEffect, SideEffectKind, Status, Target,
     WriterChange, stamp_to_time,

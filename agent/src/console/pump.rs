@@ -4,28 +4,27 @@
 //! Draining is not done here: the endpoint appends to the output log from wherever it
 //! reads. So nothing that this task waits for can hold up a guest.
 
+mod input;
+mod pauses;
+mod send_break;
+mod sink;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::input::InputLine;
+use self::pauses::Pauses;
+use self::sink::Sink;
 use super::live::Console;
+use super::shared::at;
 use super::state::{Availability, Target};
-use crate::core::id::SessionId;
-use crate::endpoint::{
-    Attachment, Claim, Endpoint, EndpointEnd, EndpointError, OutputSink, Source,
-};
-use crate::hypervisor::Instance;
-
-/// The pause before the first new try after a failure.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-
-/// The longest pause between tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+use crate::endpoint::{Attachment, Endpoint, EndpointEnd, EndpointError, Source};
+use crate::hypervisor::{Hypervisor, Instance};
 
 /// How long an attachment has to last for the next pause to be the first again.
 const STEADY: Duration = Duration::from_secs(5);
@@ -33,28 +32,8 @@ const STEADY: Duration = Duration::from_secs(5);
 /// How long a QEMU that is gone may take to be read to its end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// The most bytes of input that are handed to an endpoint at once.
-const MAX_WRITE: usize = 4096;
-
-/// Takes an attachment's output to its console.
-struct Sink {
-    console: Arc<Console>,
-    attachment: u64,
-    ended: Mutex<Option<oneshot::Sender<EndpointEnd>>>,
-}
-
-impl OutputSink for Sink {
-    fn output(&self, bytes: &[u8]) {
-        self.console.output(self.attachment, bytes);
-    }
-
-    fn ended(&self, end: EndpointEnd) {
-        if let Some(tell) = self.ended.lock().take() {
-            // The pump may have let go already.
-            let _ = tell.send(end);
-        }
-    }
-}
+/// How long it may take to find out who holds a console.
+const HOLDER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why an attached console is let go.
 enum LetGo {
@@ -70,18 +49,21 @@ enum LetGo {
 pub(super) async fn run(
     console: Arc<Console>,
     endpoint: Arc<dyn Endpoint>,
+    hypervisor: Arc<dyn Hypervisor>,
     target: watch::Receiver<Target>,
     token: CancellationToken,
 ) {
     let mut pump = Pump {
         console: console.clone(),
-        endpoint,
+        endpoint: endpoint.clone(),
+        hypervisor,
         target,
-        pause: FIRST_PAUSE,
+        pauses: Pauses::new(),
     };
     tokio::select! {
         () = pump.drive(&token) => {}
         () = show_gathered(&console) => {}
+        () = find_holder(&console, endpoint.as_ref()) => {}
     }
 }
 
@@ -96,11 +78,22 @@ async fn show_gathered(console: &Console) {
     }
 }
 
+/// Finds out who holds the console, each time that somebody was found to, while the pump tries
+/// on. Never returns.
+async fn find_holder(console: &Console, endpoint: &dyn Endpoint) {
+    loop {
+        console.held.notified().await;
+        let holder = timeout(HOLDER_TIMEOUT, endpoint.holder()).await;
+        console.set_holder(holder.unwrap_or_default());
+    }
+}
+
 struct Pump {
     console: Arc<Console>,
     endpoint: Arc<dyn Endpoint>,
+    hypervisor: Arc<dyn Hypervisor>,
     target: watch::Receiver<Target>,
-    pause: Duration,
+    pauses: Pauses,
 }
 
 impl Pump {
@@ -112,14 +105,16 @@ impl Pump {
                 Some(instance) => self.serve(instance, token).await,
                 None => None,
             };
+            let next_try = wait.map(|wait| (Instant::now() + wait).into_std());
             tokio::select! {
                 biased; // to stop comes before everything
                 () = token.cancelled() => return,
                 changed = self.target.changed() => {
                     if changed.is_err() { return }
-                    self.pause = FIRST_PAUSE;
+                    self.pauses.start_anew();
                 }
-                () = sleep(wait) => {}
+                () = self.console.displace_asked.notified() => {}
+                () = at(next_try) => {}
             }
         }
     }
@@ -149,21 +144,24 @@ impl Pump {
 
     /// Attaches and serves until that ends. Returns how long to wait before the next try.
     async fn serve(&mut self, instance: Instance, token: &CancellationToken) -> Option<Duration> {
-        let (tell, ended) = oneshot::channel();
-        let attachment = self.console.enter(instance);
-        let sink = Sink {
-            console: self.console.clone(),
-            attachment,
-            ended: Mutex::new(Some(tell)),
-        };
+        let (attachment, claim) = self.console.enter(instance);
+        let (sink, ended) = Sink::new(self.console.clone(), attachment);
         let attached = tokio::select! {
             biased; // to stop comes before everything
             () = token.cancelled() => return None,
-            attached = self.endpoint.attach(Arc::new(sink), Claim::IfFree) => attached,
+            attached = self.endpoint.attach(sink, claim) => attached,
         };
         match attached {
-            Ok(attachment) => self.attached(instance, attachment, ended, token).await,
-            Err(error) => Some(self.refused(&error)),
+            Ok(attachment) => {
+                info!(console = %self.console.id(), ?claim, "attached");
+                self.console.attached();
+                self.attached(instance, attachment, ended, token).await
+            }
+            Err(error) => {
+                let pause = self.refused(&error);
+                self.console.displacing_ended();
+                Some(pause)
+            }
         }
     }
 
@@ -174,22 +172,22 @@ impl Pump {
         mut ended: oneshot::Receiver<EndpointEnd>,
         token: &CancellationToken,
     ) -> Option<Duration> {
-        info!(console = %self.console.id(), "attached");
-        self.console.metrics.attached.inc();
-        self.console.attached();
-        self.console
-            .set_availability(Availability::Attached, "", None);
         let since = Instant::now();
-        let let_go = loop {
-            tokio::select! {
-                biased; // to stop comes first, and an end before more is written
-                () = token.cancelled() => break LetGo::Cancelled,
-                end = &mut ended => break LetGo::Ended(end.unwrap_or(EndpointEnd::Eof)),
-                other = instance_changed(&self.console, &mut self.target, instance) => {
-                    if other { break LetGo::OtherInstance }
-                }
-                error = write_input(&self.console, attachment.as_mut()) => {
-                    break LetGo::Ended(EndpointEnd::Lost(error.to_string()));
+        let let_go = {
+            let line = InputLine::new(&self.console, attachment.as_mut());
+            let carry = carry(line, self.hypervisor.as_ref());
+            tokio::pin!(carry);
+            loop {
+                tokio::select! {
+                    biased; // to stop comes first, and an end before more is written
+                    () = token.cancelled() => break LetGo::Cancelled,
+                    end = &mut ended => break LetGo::Ended(end.unwrap_or(EndpointEnd::Eof)),
+                    other = instance_changed(&self.console, &mut self.target, instance) => {
+                        if other { break LetGo::OtherInstance }
+                    }
+                    error = &mut carry => {
+                        break LetGo::Ended(EndpointEnd::Lost(error.to_string()));
+                    }
                 }
             }
         };
@@ -203,15 +201,14 @@ impl Pump {
             self.console.output_complete();
         }
         attachment.detach().await;
+        self.console.detached();
         if since.elapsed() >= STEADY {
-            self.pause = FIRST_PAUSE;
+            self.pauses.start_anew();
         }
         self.let_go(&let_go)
     }
 
     fn let_go(&mut self, why: &LetGo) -> Option<Duration> {
-        let pause = self.next_pause();
-        let next_try = Some(SystemTime::now() + pause);
         let id = self.console.id();
         let (availability, detail) = match why {
             LetGo::Cancelled => return None,
@@ -227,18 +224,15 @@ impl Pump {
             ),
             LetGo::Ended(EndpointEnd::Displaced) => (
                 Availability::HeldByOther,
-                "another client of libvirt took the console".to_owned(),
+                "another process took the console; it is taken up again when it is free".to_owned(),
             ),
             LetGo::Ended(EndpointEnd::Lost(how)) => (Availability::Lost, how.clone()),
         };
         info!(console = %id, detail, "let go");
-        self.console
-            .set_availability(availability, &detail, next_try);
-        Some(pause)
+        Some(self.pause(availability, &detail))
     }
 
     fn refused(&mut self, error: &EndpointError) -> Duration {
-        let pause = self.next_pause();
         let availability = match error {
             EndpointError::NotRunning | EndpointError::NotReady(_) | EndpointError::NotFound(_) => {
                 Availability::Waiting
@@ -249,30 +243,41 @@ impl Pump {
             EndpointError::Unreachable(_) => Availability::Lost,
         };
         self.console.metrics.attach_failed(error);
-        if availability == Availability::Waiting {
+        let known = self.console.availability() == availability;
+        if known || availability == Availability::Waiting {
             debug!(console = %self.console.id(), %error, "not attached");
         } else {
             warn!(console = %self.console.id(), %error, "not attached");
         }
-        let next_try = Some(SystemTime::now() + pause);
-        self.console
-            .set_availability(availability, &error.to_string(), next_try);
-        pause
+        self.pause(availability, &error.to_string())
     }
 
-    /// Twice as long each time, and never twice the same, so that the consoles of a host do
-    /// not try all at once.
-    fn next_pause(&mut self) -> Duration {
-        let pause = self.pause.mul_f64(rand::random_range(0.8..=1.2));
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    /// Tells the state, and how long to wait before the next try.
+    fn pause(&mut self, availability: Availability, detail: &str) -> Duration {
+        let held = availability == Availability::HeldByOther;
+        let pause = self.pauses.next(held);
+        let next_try = Some(SystemTime::now() + pause);
+        self.console
+            .set_availability(availability, detail, next_try);
+        if held {
+            self.console.held.notify_one();
+        }
         pause
     }
 }
 
-async fn sleep(wait: Option<Duration>) {
-    match wait {
-        Some(wait) => tokio::time::sleep(wait).await,
-        None => std::future::pending().await,
+/// Writes what the writer types, and the breaks that are asked for, until the endpoint fails.
+async fn carry(mut line: InputLine<'_>, hypervisor: &dyn Hypervisor) -> EndpointError {
+    let console = line.console;
+    loop {
+        let carried = tokio::select! {
+            biased; // a break does not wait for a guest that takes no input
+            () = console.break_asked.notified() => line.send_breaks(hypervisor).await,
+            written = line.write_next() => written,
+        };
+        if let Err(error) = carried {
+            return error;
+        }
     }
 }
 
@@ -295,52 +300,5 @@ async fn instance_changed(
         // alive. One that is gone ends its attachments itself.
         console.set_availability(Availability::Lost, &target.trouble, None);
         false
-    }
-}
-
-/// Puts back what was being written, unless it was settled.
-struct InFlight<'a> {
-    console: &'a Console,
-    session: SessionId,
-}
-
-impl InFlight<'_> {
-    fn settle(self, written: usize, lost: bool) {
-        self.console.settle_write(self.session, written, lost);
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.console.settle_write(self.session, 0, false);
-    }
-}
-
-/// Writes what the writer types until the endpoint fails.
-///
-/// # Cancel safety
-/// What was being written and was not taken waits again.
-async fn write_input(console: &Console, attachment: &mut dyn Attachment) -> EndpointError {
-    loop {
-        let Some((session, bytes)) = console.begin_write(MAX_WRITE) else {
-            tokio::select! {
-                () = console.input_ready.notified() => {}
-                () = console.writer_changed.notified() => {}
-            }
-            continue;
-        };
-        let in_flight = InFlight { console, session };
-        tokio::select! {
-            biased; // what a former writer typed is not written once the lease has changed
-            () = console.writer_changed.notified() => {}
-            written = attachment.write(&bytes) => match written {
-                Ok(written) => in_flight.settle(written, false),
-                Err(error) => {
-                    in_flight.settle(0, true);
-                    return error;
-                }
-            }
-        }
     }
 }

@@ -170,7 +170,13 @@ impl Registry {
         let endpoint = self.hypervisor.endpoint(id);
         self.tasks.spawn(
             "pump",
-            pump::run(console.clone(), endpoint, receiver, token.clone()),
+            pump::run(
+                console.clone(),
+                endpoint,
+                self.hypervisor.clone(),
+                receiver,
+                token.clone(),
+            ),
         );
         Driven {
             console,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,24 +13,69 @@ use uuid::Uuid;
 
 use super::{Console, ConsoleMetrics, Directory, Registry, RegistryConfig};
 use crate::core::id::{Alias, ConsoleId, VmUuid};
-use crate::endpoint::{Attachment, Claim, Direct, Endpoint, EndpointError, OutputSink, Source};
-use crate::hypervisor::{ConsoleDevice, ConsoleKind, Hypervisor, Instance, Inventory, Vm, VmState};
+use crate::endpoint::{
+    Attachment, Claim, Direct, Endpoint, EndpointEnd, EndpointError, Holder, OutputSink, Source,
+};
+use crate::hypervisor::{
+    ConsoleDevice, ConsoleKind, EffectError, Hypervisor, Instance, Inventory, Vm, VmState,
+};
 use crate::metrics::Metrics;
 use crate::shutdown::Tasks;
 
 /// Far more than anything takes; time is paused anyway.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
+/// What one does that may be done at once, or not at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Does {
+    It,
+    #[default]
+    NotAtAll,
+    /// Never comes to an end.
+    Hang,
+}
+
 #[derive(Default)]
 pub(crate) struct Script {
     /// What the next attempts to attach meet; then they succeed.
     pub(crate) refusals: Mutex<VecDeque<EndpointError>>,
+    /// Who else holds the console.
+    pub(crate) held_by: Mutex<Option<Holder>>,
+    /// How they meet being displaced.
+    pub(crate) yields: Mutex<Does>,
+    /// Whether it can be found out who they are.
+    pub(crate) finds_holder: Mutex<Does>,
+    /// Every attempt to attach.
+    pub(crate) claims: Mutex<Vec<Claim>>,
     pub(crate) sink: Mutex<Option<Arc<dyn OutputSink>>>,
     pub(crate) attached: Notify,
     pub(crate) written: Mutex<Vec<u8>>,
+    /// How much of that QEMU has not read, if that can be seen.
+    pub(crate) unread: Mutex<Option<usize>>,
+    /// How often somebody looked.
+    pub(crate) looks: AtomicUsize,
+    /// Whether the endpoint, and the monitor, put breaks on the line.
+    pub(crate) line_breaks: Mutex<Does>,
+    pub(crate) monitor_breaks: Mutex<Does>,
+    /// How much was written before each break.
+    pub(crate) breaks: Mutex<Vec<usize>>,
+    /// Attachments that were let go.
+    pub(crate) let_go: AtomicUsize,
 }
 
 impl Script {
+    fn put_break(&self) {
+        let written = self.written.lock().len();
+        self.breaks.lock().push(written);
+    }
+
+    /// Somebody takes the console by force.
+    pub(crate) fn displace(&self, by: &Holder) {
+        *self.held_by.lock() = Some(by.clone());
+        let sink = self.sink.lock().clone().expect("attached");
+        sink.ended(EndpointEnd::Displaced);
+    }
+
     pub(crate) async fn attached(&self) -> Arc<dyn OutputSink> {
         timeout(BOUND, self.attached.notified())
             .await
@@ -49,8 +95,10 @@ impl Endpoint for Scripted {
     async fn attach(
         &self,
         sink: Arc<dyn OutputSink>,
-        _claim: Claim,
+        claim: Claim,
     ) -> Result<Box<dyn Attachment>, EndpointError> {
+        self.script.claims.lock().push(claim);
+        self.meet_holder(claim).await?;
         if let Some(refusal) = self.script.refusals.lock().pop_front() {
             return Err(refusal);
         }
@@ -60,6 +108,32 @@ impl Endpoint for Scripted {
             script: self.script.clone(),
             appetite: self.appetite.clone(),
         }))
+    }
+
+    async fn holder(&self) -> Option<Holder> {
+        let finds = *self.script.finds_holder.lock();
+        match finds {
+            Does::It => self.script.held_by.lock().clone(),
+            Does::NotAtAll => None,
+            Does::Hang => std::future::pending().await,
+        }
+    }
+}
+
+impl Scripted {
+    async fn meet_holder(&self, claim: Claim) -> Result<(), EndpointError> {
+        if self.script.held_by.lock().is_none() {
+            return Ok(());
+        }
+        let yields = *self.script.yields.lock();
+        match (claim, yields) {
+            (Claim::Displace, Does::It) => {
+                *self.script.held_by.lock() = None;
+                Ok(())
+            }
+            (Claim::Displace, Does::Hang) => std::future::pending().await,
+            _ => Err(EndpointError::HeldByOther("it is in use".to_owned())),
+        }
     }
 }
 
@@ -81,7 +155,24 @@ impl Attachment for ScriptedAttachment {
         Ok(more + 1)
     }
 
-    async fn detach(self: Box<Self>) {}
+    async fn send_break(&mut self) -> Result<(), EndpointError> {
+        let does = *self.script.line_breaks.lock();
+        match does {
+            Does::It => self.script.put_break(),
+            Does::NotAtAll => return Err(EndpointError::Unsupported("no break".to_owned())),
+            Does::Hang => std::future::pending().await,
+        }
+        Ok(())
+    }
+
+    fn unread(&self) -> Option<usize> {
+        self.script.looks.fetch_add(1, Ordering::Relaxed);
+        *self.script.unread.lock()
+    }
+
+    async fn detach(self: Box<Self>) {
+        self.script.let_go.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 pub(crate) struct Host {
@@ -89,6 +180,7 @@ pub(crate) struct Host {
     pub(crate) appetite: Arc<Semaphore>,
     pub(crate) inventory: watch::Sender<Arc<Inventory>>,
     pub(crate) directory: watch::Receiver<Arc<Directory>>,
+    pub(crate) listed: watch::Receiver<u64>,
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Metrics,
 }
@@ -99,6 +191,7 @@ struct OneVm {
     inventory: watch::Receiver<Arc<Inventory>>,
 }
 
+#[async_trait::async_trait]
 impl Hypervisor for OneVm {
     fn inventory(&self) -> watch::Receiver<Arc<Inventory>> {
         self.inventory.clone()
@@ -109,6 +202,17 @@ impl Hypervisor for OneVm {
             script: self.script.clone(),
             appetite: self.appetite.clone(),
         })
+    }
+
+    async fn send_break(&self, console: &ConsoleId) -> Result<(), EffectError> {
+        assert_eq!(*console, id());
+        let does = *self.script.monitor_breaks.lock();
+        match does {
+            Does::It => self.script.put_break(),
+            Does::NotAtAll => return Err(EffectError::Unsupported("no monitor".to_owned())),
+            Does::Hang => std::future::pending().await,
+        }
+        Ok(())
     }
 }
 
@@ -169,13 +273,14 @@ impl Host {
             ConsoleMetrics::register(metrics.registry()).expect("metrics"),
             tasks.clone(),
         );
-        let directory = registry.directory();
+        let (directory, listed) = (registry.directory(), registry.listed());
         tasks.spawn("registry", registry.run(tasks.token()));
         Self {
             script,
             appetite,
             inventory: sender,
             directory,
+            listed,
             tasks,
             metrics,
         }
@@ -190,6 +295,13 @@ impl Host {
             .console(&id())
             .expect("known")
             .clone()
+    }
+
+    /// Waits until the console is no more.
+    pub(crate) async fn gone(&mut self) {
+        let gone = |directory: &Arc<Directory>| directory.console(&id()).is_none();
+        let directory = timeout(BOUND, self.directory.wait_for(gone)).await;
+        drop(directory.expect("in time").expect("registry runs"));
     }
 
     pub(crate) fn metric(&self, line: &str) -> bool {

@@ -10,12 +10,15 @@ use std::time::{Instant, SystemTime};
 use tokio::sync::Notify;
 
 use super::MAX_ROSTER;
+use super::breaks::Breaks;
+use super::displace::Displacing;
+use super::effects::Effects;
 use super::state::{Availability, ConsoleState, Participant, Roster, Target, WriterChange};
 use crate::core::gather::Gather;
 use crate::core::id::SessionId;
 use crate::core::input::InputQueue;
-use crate::core::lease::{Claim, Epoch, Lease, NotTheWriter};
-use crate::core::output::{Cursor, OutputLog, Start};
+use crate::core::lease::{Epoch, Lease, NotTheWriter};
+use crate::core::output::{Cursor, OutputLog};
 use crate::core::position::Generation;
 use crate::core::reason::Reason;
 use crate::hypervisor::Instance;
@@ -23,6 +26,14 @@ use crate::hypervisor::Instance;
 /// The clock that the pump's timers go by.
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// Waits until `time`, or for ever.
+pub(super) async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// One attached session, as its console knows it.
@@ -60,46 +71,17 @@ pub(super) struct Shared {
     pub(super) complete: bool,
     /// Counts attachments, so that a late word of one that is gone is not taken.
     pub(super) attachment: u64,
+    /// Whether output came of this attachment.
+    pub(super) heard: bool,
+    /// When it was attached, if it is and nothing was heard.
+    pub(super) silent: Option<SystemTime>,
+    /// The breaks that wait to be sent; `None` while not attached.
+    pub(super) breaks: Option<Breaks>,
+    pub(super) displacing: Displacing,
+    pub(super) effects: Effects,
     pub(super) next_order: u64,
     pub(super) last_output: Option<SystemTime>,
     pub(super) last_input: Option<SystemTime>,
-}
-
-/// How a session wants to be attached.
-#[derive(Clone, Debug)]
-pub struct JoinRequest {
-    /// Who it is.
-    pub participant: Participant,
-    /// Where it begins.
-    pub start: Start,
-    /// How it asks for the writer's lease; `None` to view.
-    pub claim: Option<Claim>,
-    /// What it tells whom it takes over.
-    pub takeover_reason: String,
-    /// View if the lease is held.
-    pub view_otherwise: bool,
-}
-
-/// Why a session could not be attached.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum JoinError {
-    /// Another session holds the lease.
-    #[error("{} (session {}) has been writing to this console; view it, or take it over", .0.proxy, .0.session)]
-    LeaseHeld(Box<Participant>),
-    /// The VM is off.
-    #[error("the VM is not running: start it, then attach")]
-    NotRunning,
-    /// The console cannot be served now, as its state says.
-    #[error("the console cannot be attached: {}", .0.detail)]
-    Unavailable(Box<ConsoleState>),
-    /// As many are attached as may be.
-    #[error(
-        "{0} sessions are attached to this console, the most that limits.viewers_per_console allows"
-    )]
-    TooManyViewers(usize),
-    /// The VM, or this console of it, is no more.
-    #[error("the console is no more")]
-    Gone,
 }
 
 impl Shared {
@@ -137,6 +119,11 @@ impl Shared {
             missing: false,
             complete: true,
             attachment: 0,
+            heard: false,
+            silent: None,
+            breaks: None,
+            displacing: Displacing::default(),
+            effects: Effects::default(),
             next_order: 0,
             last_output: None,
             last_input: None,
@@ -168,61 +155,6 @@ impl Shared {
         }
     }
 
-    pub(super) fn check_open(&self, max_viewers: usize) -> Result<(), JoinError> {
-        if self.retired {
-            return Err(JoinError::Gone);
-        }
-        if self.seats.len() >= max_viewers {
-            return Err(JoinError::TooManyViewers(self.seats.len()));
-        }
-        match self.state.availability {
-            Availability::Waiting if self.instance.is_none() => Err(self.not_running()),
-            Availability::Unsupported | Availability::HeldByOther | Availability::Denied => {
-                Err(JoinError::Unavailable(Box::new(self.state.clone())))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The VM is off, or is known to run and not attached for the first time yet.
-    fn not_running(&self) -> JoinError {
-        if self.target.instance.is_none() {
-            return JoinError::NotRunning;
-        }
-        let mut state = self.state.clone();
-        "it is about to be attached, try again".clone_into(&mut state.detail);
-        JoinError::Unavailable(Box::new(state))
-    }
-
-    pub(super) fn claim_at_join(&mut self, request: &JoinRequest) -> Result<(), JoinError> {
-        let Some(claim) = request.claim else {
-            return Ok(());
-        };
-        match self.lease.claim(request.participant.session, claim) {
-            Ok(displaced) => {
-                if let Some(loser) = displaced.and_then(|loser| self.seats.get_mut(&loser)) {
-                    loser.input.refuse_pending(Reason::TakenOver);
-                    loser.answers.notify_one();
-                }
-                self.writer = WriterChange {
-                    writer: Some(request.participant.clone()),
-                    epoch: self.lease.epoch(),
-                    reason: displaced.map(|_| Reason::TakenOver),
-                    takeover_reason: match displaced {
-                        Some(_) => request.takeover_reason.clone(),
-                        None => String::new(),
-                    },
-                };
-                Ok(())
-            }
-            Err(_) if request.view_otherwise => Ok(()),
-            Err(holder) => match self.seats.get(&holder) {
-                Some(seat) => Err(JoinError::LeaseHeld(Box::new(seat.participant.clone()))),
-                None => Err(JoinError::Gone),
-            },
-        }
-    }
-
     /// Takes the lease back, for `reason`. Returns whether the session held it.
     pub(super) fn release(&mut self, session: SessionId, reason: Reason) -> bool {
         let held = self.lease.release(session);
@@ -251,6 +183,9 @@ impl Shared {
             Err(Reason::VmGone)
         } else if self.instance.is_none() {
             Err(Reason::NotRunning)
+        } else if self.state.availability == Availability::HeldByOther {
+            // It would be typed at whatever the other process leaves behind.
+            Err(Reason::HeldByOther)
         } else {
             Ok(())
         }
@@ -271,6 +206,15 @@ impl Shared {
             self.interrupt();
         }
         missing
+    }
+
+    /// Output came. Returns whether the console was shown as silent.
+    pub(super) fn hear(&mut self) -> bool {
+        self.heard = true;
+        self.silent = None;
+        let shown = self.state.silent_since.take().is_some();
+        self.state_version += u64::from(shown);
+        shown
     }
 
     /// The instance is over. What it wrote while nobody was attached is missing.

@@ -145,6 +145,21 @@ pub enum SideEffectKind {
     Screenshot,
 }
 
+impl SideEffectKind {
+    /// Every kind there is.
+    pub const ALL: [Self; 4] = [Self::Break, Self::Keys, Self::Nmi, Self::Screenshot];
+
+    /// Its name in metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Break => "break",
+            Self::Keys => "keys",
+            Self::Nmi => "nmi",
+            Self::Screenshot => "screenshot",
+        }
+    }
+}
+
 /// A side effect, as viewers are told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SideEffect {

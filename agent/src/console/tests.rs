@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::timeout;
 
-use super::scripted::{BOUND, Host, inventory, vm};
+use super::scripted::{BOUND, Does, Host, inventory, vm};
 use super::*;
 use crate::core::id::{PeerIdentity, SessionId, VmUuid};
 use crate::core::input::Refused;
@@ -11,8 +11,16 @@ use crate::core::lease::Claim;
 use crate::core::output::{Gap, GapReason, Next, Start};
 use crate::core::reason::Reason;
 use crate::core::window::Room;
-use crate::endpoint::{EndpointEnd, EndpointError};
+use crate::endpoint::{EndpointEnd, EndpointError, Holder};
 use crate::hypervisor::{Inventory, VmState};
+
+mod attaching;
+mod breaks;
+mod effects;
+mod flags;
+mod held;
+mod input;
+mod viewers;
 
 fn request(claim: Option<Claim>) -> JoinRequest {
     let participant = Participant {
@@ -72,384 +80,36 @@ fn bytes(next: Next) -> Vec<u8> {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_broken_endpoint_is_attached_again_and_the_gap_is_told() {
-    let mut host = Host::start(Some(1), 1024);
-    let console = host.console().await;
-    let sink = host.script.attached().await;
-    let mut viewer = console.join(request(None)).expect("joins");
-    sink.output(b"one");
-    assert_eq!(bytes(output(&mut viewer).await), b"one");
-    sink.ended(EndpointEnd::Lost("libvirtd went away".to_owned()));
-    let lost = state(&mut viewer, Availability::Lost).await;
-    assert_eq!(lost.detail, "libvirtd went away");
-    assert!(lost.next_try.is_some());
-    let again = host.script.attached().await;
-    sink.output(b"a late word of the first attachment");
-    again.output(b"two");
-    let Next::Gap(gap) = output(&mut viewer).await else {
-        panic!("no gap")
-    };
-    let at = gap.from;
-    assert_eq!(
-        gap,
-        Gap {
-            from: at,
-            to: at,
-            length_known: false,
-            reason: GapReason::NotAttached
+/// Waits until the console's state is as `wanted`, and gives it.
+async fn until(console: &Console, wanted: impl Fn(&ConsoleState) -> bool) -> ConsoleState {
+    let become_so = async {
+        loop {
+            let state = console.status().state;
+            if wanted(&state) {
+                return state;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-    );
-    assert_eq!(at.offset, 3);
-    assert_eq!(bytes(output(&mut viewer).await), b"two");
-    assert_eq!(console.status().state.availability, Availability::Attached);
+    };
+    timeout(BOUND, become_so).await.expect("in time")
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_refused_console_says_why_and_is_tried_again() {
-    let mut host = Host::start(Some(1), 1024);
-    host.script
-        .refusals
-        .lock()
-        .push_back(EndpointError::HeldByOther("virsh console".to_owned()));
-    let console = host.console().await;
-    host.script.attached().await;
-    let mut viewer = console.join(request(None)).expect("joins");
-    state(&mut viewer, Availability::Attached).await;
-    assert!(host.metric("vmconsole_console_attach_failures_total{reason=\"held_by_other\"} 1"));
-    assert!(host.metric("vmconsole_consoles{availability=\"attached\"} 1"));
-    assert!(host.metric("vmconsole_consoles{availability=\"held_by_other\"} 0"));
+async fn until_available(console: &Console, availability: Availability) -> ConsoleState {
+    until(console, |state| state.availability == availability).await
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_vm_that_is_off_is_refused_and_another_start_is_another_generation() {
-    let mut host = Host::start(None, 1024);
-    let console = host.console().await;
-    let refused = console.join(request(None)).expect_err("off");
-    assert!(matches!(refused, JoinError::NotRunning));
-    host.inventory.send_replace(inventory([vm(Some(1))]));
-    let sink = host.script.attached().await;
-    let mut viewer = console.join(request(None)).expect("joins");
-    sink.output(b"last words");
-    sink.ended(EndpointEnd::Eof);
-    host.inventory.send_replace(inventory([vm(None)]));
-    let Next::Output {
-        position, bytes, ..
-    } = output(&mut viewer).await
-    else {
-        panic!()
-    };
-    assert_eq!(bytes, "last words");
-    while console.status().state.vm_state != VmState::Off {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    assert_eq!(console.status().state.availability, Availability::Waiting);
-    host.inventory.send_replace(inventory([vm(Some(2))]));
-    let sink = host.script.attached().await;
-    sink.output(b"SeaBIOS");
-    let Next::GenerationStarted(started) = output(&mut viewer).await else {
-        panic!()
-    };
-    assert_ne!(started.generation, position.generation);
-    assert_eq!(started.offset, 0);
-    assert_eq!(super::tests::bytes(output(&mut viewer).await), b"SeaBIOS");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_vm_that_was_restarted_behind_our_back_is_another_generation() {
-    let mut host = Host::start(Some(1), 1024);
-    let console = host.console().await;
-    let sink = host.script.attached().await;
-    let typist = request(Some(Claim::IfFree));
-    let mut writer = console.join(typist.clone()).expect("joins");
-    let away = |connected: bool, stale: &[VmUuid], instance| {
-        let mut away = Inventory::clone(&inventory([vm(instance)]));
-        (away.connected, away.trouble) = (connected, "libvirtd is gone".to_owned());
-        away.stale = stale
-            .iter()
-            .map(|vm| (*vm, away.trouble.as_str().into()))
-            .collect();
-        Arc::new(away)
-    };
-    host.inventory
-        .send_replace(away(false, &[vm(None).uuid], Some(1)));
-    sink.ended(EndpointEnd::Lost("libvirtd is gone".to_owned()));
-    state(&mut writer, Availability::Lost).await;
+/// Types `text` as `who`, from `offset` on.
+fn type_in(console: &Console, who: &JoinRequest, writer: &Viewer, offset: u64, text: &[u8]) {
     let epoch = writer.writer().epoch;
     console
-        .input(typist.participant.session, 0, epoch, b"reboot\n")
+        .input(who.participant.session, offset, epoch, text)
         .expect("in the window");
-    // libvirt is back. What is known of the VM is from before.
-    host.inventory
-        .send_replace(away(true, &[vm(None).uuid], Some(1)));
-    let again = timeout(Duration::from_secs(30), host.script.attached.notified()).await;
-    assert!(again.is_err(), "attached to whatever runs now");
-    host.inventory.send_replace(away(true, &[], Some(2)));
-    host.script.attached().await.output(b"SeaBIOS");
-    let (mut refused, mut started) = (None, false);
-    while refused.is_none() || !started {
-        match next(&mut writer).await {
-            Item::InputRefused(one) => refused = Some(one),
-            Item::Output(Next::GenerationStarted(_)) => started = true,
-            _ => {}
-        }
-    }
-    let expected = Refused {
-        from: 0,
-        to: 7,
-        reason: Reason::NotRunning,
-    };
-    assert_eq!(refused, Some(expected));
-    assert!(host.script.written.lock().is_empty());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_vm_that_ended_while_nobody_was_attached_ends_with_a_gap() {
-    let mut host = Host::start(Some(1), 1024);
-    let console = host.console().await;
-    let sink = host.script.attached().await;
-    let mut viewer = console.join(request(None)).expect("joins");
-    sink.output(b"seen");
-    host.script
-        .refusals
-        .lock()
-        .push_back(EndpointError::Unreachable("hangs".to_owned()));
-    sink.ended(EndpointEnd::Lost("libvirtd is gone".to_owned()));
-    assert_eq!(bytes(output(&mut viewer).await), b"seen");
-    state(&mut viewer, Availability::Lost).await;
-    host.inventory.send_replace(inventory([vm(Some(2))]));
-    host.script.attached().await.output(b"SeaBIOS");
-    let Next::Gap(gap) = output(&mut viewer).await else {
-        panic!("no gap")
-    };
-    assert_eq!((gap.from, gap.reason), (gap.to, GapReason::NotAttached));
-    let Next::GenerationStarted(_) = output(&mut viewer).await else {
-        panic!("no generation")
-    };
-    assert_eq!(bytes(output(&mut viewer).await), b"SeaBIOS");
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_last_words_of_a_qemu_are_waited_for_when_its_end_is_known_before() {
-    let mut host = Host::start(Some(1), 1024);
-    let console = host.console().await;
-    let sink = host.script.attached().await;
-    let mut viewer = console.join(request(None)).expect("joins");
-    state(&mut viewer, Availability::Attached).await;
-    host.inventory.send_replace(inventory([vm(Some(2))]));
-    tokio::task::yield_now().await;
-    sink.output(b"panic");
-    sink.ended(EndpointEnd::Eof);
-    host.script.attached().await;
-    assert_eq!(bytes(output(&mut viewer).await), b"panic");
-    let Next::GenerationStarted(_) = output(&mut viewer).await else {
-        panic!("a gap, though its last words came")
-    };
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_viewer_that_comes_while_attaching_fails_is_told_of_the_gap() {
-    let mut host = Host::start(Some(1), 1024);
-    let console = host.console().await;
-    let sink = host.script.attached().await;
-    for _ in 0..3 {
-        host.script
-            .refusals
-            .lock()
-            .push_back(EndpointError::Unreachable("hangs".to_owned()));
-    }
-    sink.ended(EndpointEnd::Lost("libvirtd is gone".to_owned()));
-    while host.script.refusals.lock().len() > 1 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let mut viewer = console.join(request(None)).expect("joins");
-    host.script.attached().await.output(b"two");
-    let Next::Gap(gap) = output(&mut viewer).await else {
-        panic!("no gap")
-    };
-    assert_eq!(gap.reason, GapReason::NotAttached);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_console_behind_a_hypervisor_that_hangs_is_lost_until_it_is_back() {
-    let mut host = Host::start(Some(1), 1024);
-    let console = host.console().await;
-    host.script.attached().await;
-    let mut viewer = console.join(request(None)).expect("joins");
-    state(&mut viewer, Availability::Attached).await;
-    let mut hung = Inventory::clone(&inventory([vm(Some(1))]));
-    (hung.connected, hung.trouble) = (false, "libvirtd does not answer".to_owned());
-    hung.stale
-        .insert(vm(None).uuid, hung.trouble.as_str().into());
-    host.inventory.send_replace(Arc::new(hung));
-    assert_eq!(
-        state(&mut viewer, Availability::Lost).await.detail,
-        "libvirtd does not answer"
-    );
-    host.inventory.send_replace(inventory([vm(Some(1))]));
-    state(&mut viewer, Availability::Attached).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_takeover_tells_the_first_by_whom_and_refuses_what_it_had_typed() {
-    let mut host = Host::start(Some(1), 1024);
-    let console = host.console().await;
-    host.script.attached().await;
-    let first = request(Some(Claim::IfFree));
-    let mut writer = console.join(first.clone()).expect("joins");
-    assert!(writer.writes());
-    let refused = console
-        .join(request(Some(Claim::IfFree)))
-        .expect_err("held");
-    let JoinError::LeaseHeld(holder) = refused else {
-        panic!("{refused:?}")
-    };
-    assert_eq!(*holder, first.participant);
-    // The guest reads two bytes of six.
-    host.appetite.add_permits(2);
-    let epoch = writer.writer().epoch;
-    console
-        .input(first.participant.session, 0, epoch, b"abcdef")
-        .expect("in the window");
-    let done = find(&mut writer, |item| match item {
-        Item::InputDone(done) => Some(done),
-        _ => None,
-    });
-    assert_eq!(done.await, 2);
-    let second = request(Some(Claim::Takeover));
-    let other = console.join(second.clone()).expect("takes over");
-    assert!(other.writes());
-    let (mut refused, mut change) = (None, None);
-    while refused.is_none() || change.is_none() {
-        match next(&mut writer).await {
-            Item::InputRefused(one) => refused = Some(one),
-            Item::Writer(one) => change = Some(one),
-            _ => {}
-        }
-    }
-    let expected = Refused {
-        from: 2,
-        to: 6,
-        reason: Reason::TakenOver,
-    };
-    assert_eq!(refused, Some(expected));
-    let change = change.expect("found");
-    assert_eq!(change.writer, Some(second.participant));
-    assert_eq!(change.reason, Some(Reason::TakenOver));
-    assert_eq!(change.takeover_reason, "it is mine");
-    assert!(!writer.writes());
-    host.appetite.add_permits(9);
-    let epoch = other.writer().epoch;
-    console
-        .input(change.writer.expect("set").session, 0, epoch, b"X")
-        .expect("in the window");
-    timeout(BOUND, async {
-        while *host.script.written.lock() != b"abX" {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .expect("what the second typed, and nothing more of the first");
-}
-
-#[tokio::test(start_paused = true)]
-async fn input_that_waits_when_the_vm_stops_is_refused() {
-    let mut host = Host::start(Some(1), 1024);
-    let console = host.console().await;
-    host.script.attached().await;
-    let typist = request(Some(Claim::IfFree));
-    let mut writer = console.join(typist.clone()).expect("joins");
-    let epoch = writer.writer().epoch;
-    console
-        .input(typist.participant.session, 0, epoch, b"abc")
-        .expect("in the window");
-    host.inventory.send_replace(inventory([vm(None)]));
-    let refused = find(&mut writer, |item| match item {
+async fn refused(viewer: &mut Viewer) -> Refused {
+    find(viewer, |item| match item {
         Item::InputRefused(refused) => Some(refused),
         _ => None,
-    });
-    assert_eq!(
-        refused.await,
-        Refused {
-            from: 0,
-            to: 3,
-            reason: Reason::NotRunning
-        }
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_console_that_is_gone_gives_its_last_words_and_ends_its_viewers() {
-    let mut host = Host::start(Some(1), 1024);
-    let console = host.console().await;
-    let sink = host.script.attached().await;
-    let mut viewer = console.join(request(None)).expect("joins");
-    sink.output(b"last words");
-    host.inventory.send_replace(inventory([]));
-    assert_eq!(bytes(output(&mut viewer).await), b"last words");
-    let end = find(&mut viewer, |item| match item {
-        Item::Ended(reason) => Some(reason),
-        _ => None,
-    });
-    assert_eq!(end.await, Reason::VmGone);
-    let refused = console.join(request(None)).expect_err("gone");
-    assert!(matches!(refused, JoinError::Gone));
-    host.tasks.close();
-    assert!(host.tasks.drained(BOUND).await, "its pump has ended");
-    assert!(host.metric("vmconsole_consoles{availability=\"attached\"} 0"));
-    drop((viewer, console, host.directory.borrow_and_update().clone()));
-}
-
-#[tokio::test(start_paused = true)]
-async fn viewers_are_bounded_and_a_dropped_writer_frees_the_lease() {
-    let mut host = Host::start(Some(1), 1024);
-    let console = host.console().await;
-    host.script.attached().await;
-    let writer = console.join(request(Some(Claim::IfFree))).expect("joins");
-    let mut viewers: Vec<_> = (0..3)
-        .map(|_| console.join(request(None)).expect("joins"))
-        .collect();
-    let refused = console.join(request(None)).expect_err("full");
-    assert!(matches!(refused, JoinError::TooManyViewers(4)));
-    drop(writer);
-    let change = find(&mut viewers[0], |item| match item {
-        Item::Writer(change) => Some(change),
-        _ => None,
-    });
-    let change = change.await;
-    assert_eq!(
-        (change.writer, change.reason),
-        (None, Some(Reason::TransportLost))
-    );
-    assert!(
-        console
-            .join(request(Some(Claim::IfFree)))
-            .expect("free")
-            .writes()
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn small_reads_are_shown_together_but_the_first_at_once() {
-    let mut host = Host::start(Some(1), 1024);
-    let console = host.console().await;
-    let sink = host.script.attached().await;
-    let mut viewer = console.join(request(None)).expect("joins");
-    sink.output(b"a");
-    assert_eq!(bytes(output(&mut viewer).await), b"a");
-    let mut frames = Vec::new();
-    let flood = async {
-        for _ in 0..100 {
-            sink.output(b"x");
-            tokio::time::sleep(Duration::from_micros(100)).await;
-        }
-    };
-    let read = async {
-        while frames.iter().map(Vec::len).sum::<usize>() < 100 {
-            frames.push(bytes(output(&mut viewer).await));
-        }
-    };
-    tokio::join!(flood, read);
-    // The timer's steps are of 1 ms: a flood of 100 ms, shown every 5 ms.
-    assert!(frames.len() <= 25, "{} frames", frames.len());
+    })
+    .await
 }

@@ -7,8 +7,8 @@ use tokio::sync::{Notify, watch};
 
 use super::MAX_FRAME;
 use super::live::Console;
-use super::shared::Shared;
-use super::state::{ConsoleState, Participant, Roster, WriterChange};
+use super::shared::{Shared, at};
+use super::state::{ConsoleState, Participant, Roster, SideEffect, WriterChange};
 use crate::core::id::SessionId;
 use crate::core::input::{INPUT_WINDOW, Refused};
 use crate::core::output::{Cursor, Next};
@@ -35,6 +35,8 @@ pub enum Item {
     Roster(Roster),
     /// The console's state.
     State(ConsoleState),
+    /// What was done to the console or its VM.
+    Effect(SideEffect),
     /// The console is no more, for this reason.
     Ended(Reason),
 }
@@ -56,6 +58,8 @@ pub struct Viewer {
     writer_told: WriterChange,
     roster_told: u64,
     state_told: Option<u64>,
+    /// How many side effects it was told of, or missed.
+    effects_told: u64,
 }
 
 impl Viewer {
@@ -80,6 +84,7 @@ impl Viewer {
             writer_told: shared.writer.clone(),
             roster_told: shared.roster_version,
             state_told: None,
+            effects_told: shared.effects.count(),
         }
     }
 
@@ -188,6 +193,12 @@ impl Viewer {
             self.writer_told = shared.writer.clone();
             return Some(Item::Writer(shared.writer.clone()));
         }
+        if let Some((told, effect)) = shared.effects.after(self.effects_told)
+            && room.state
+        {
+            self.effects_told = told;
+            return Some(Item::Effect(effect.clone()));
+        }
         if room.roster && self.roster_told != shared.roster_version {
             self.roster_told = shared.roster_version;
             return Some(Item::Roster(shared.roster()));
@@ -222,14 +233,6 @@ impl Viewer {
         } else {
             Some(Item::Output(next))
         }
-    }
-}
-
-/// Waits until `time`, or for ever.
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time.into()).await,
-        None => std::future::pending().await,
     }
 }
 

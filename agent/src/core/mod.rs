@@ -11,6 +11,7 @@ pub mod keys;
 pub mod lease;
 pub mod output;
 pub mod position;
+pub mod progress;
 pub mod reason;
 pub mod ring;
 pub mod stamps;

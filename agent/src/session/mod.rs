@@ -12,6 +12,7 @@
 //! what it gets is pulled from [`Session::next`] as fast as it reads. Between the two is a
 //! mailbox of fixed size.
 
+pub mod effects;
 mod inbound;
 mod metrics;
 mod outbound;
@@ -46,6 +47,8 @@ pub struct OpenRequest {
     pub takeover_reason: String,
     /// View if the lease is held.
     pub view_otherwise: bool,
+    /// If a process outside the agent holds the console, displace it.
+    pub displace_holder: bool,
     /// Where it begins.
     pub start: Start,
     /// How many bytes of output may go unacknowledged; `None` for as many as HTTP/2 takes.
@@ -108,7 +111,8 @@ const fn unavailable(availability: crate::console::Availability) -> Reason {
     match availability {
         A::Unsupported => Reason::Unsupported,
         A::HeldByOther => Reason::HeldByOther,
-        A::Attached | A::Ready | A::Waiting | A::Denied | A::Lost => Reason::EndpointLost,
+        A::Denied => Reason::Denied,
+        A::Attached | A::Ready | A::Waiting | A::Lost => Reason::EndpointLost,
     }
 }
 
@@ -177,11 +181,15 @@ impl Sessions {
     }
 
     /// Opens a session at `console`. What comes from the client goes to the second half,
-    /// what goes to it comes from the first.
+    /// what goes to it comes from the first. Waits for nothing, unless a process outside the
+    /// agent is to be displaced: then 10 seconds at most.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open(
+    ///
+    /// # Cancel safety
+    /// If dropped, no session is opened; a process may have been displaced.
+    pub async fn open(
         &self,
         console: &Arc<Console>,
         request: OpenRequest,
@@ -198,13 +206,17 @@ impl Sessions {
             proxy: request.proxy.clone(),
             since: SystemTime::now(),
         };
-        let viewer = console.join(JoinRequest {
+        let join = JoinRequest {
             participant,
             start: request.start,
             claim,
             takeover_reason: request.takeover_reason,
             view_otherwise: request.view_otherwise,
-        })?;
+        };
+        if request.displace_holder {
+            self.displace(console, &join).await?;
+        }
+        let viewer = console.join(join)?;
         let position = viewer.position();
         let (roster, oldest) = viewer.surroundings();
         let opened = Opened {
@@ -232,6 +244,15 @@ impl Sessions {
             .opened(session, console.id().clone(), request.proxy, permit);
         let session = Session::new(viewer, line, record, self.draining.clone());
         Ok((opened, session, inbound))
+    }
+
+    /// Whether the console is free then shows when the session joins.
+    async fn displace(&self, console: &Console, join: &JoinRequest) -> Result<(), OpenError> {
+        tokio::select! {
+            biased; // a stop waits for nobody
+            () = self.draining.cancelled() => Err(OpenError::Draining),
+            displaced = console.displace_holder(join) => Ok(displaced?),
+        }
     }
 }
 

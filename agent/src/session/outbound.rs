@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Line;
 use super::metrics::Record;
-use crate::console::{ConsoleState, Item, Participant, Roster, Viewer, WriterChange};
+use crate::console::{ConsoleState, Item, Participant, Roster, SideEffect, Viewer, WriterChange};
 use crate::core::input::{INPUT_WINDOW, Refused};
 use crate::core::output::{Gap, Next};
 use crate::core::position::Position;
@@ -47,6 +47,8 @@ pub enum Event {
     Roster(Roster),
     /// The console's state.
     State(ConsoleState),
+    /// What was done to the console or its VM.
+    SideEffect(SideEffect),
     /// The answer to a ping.
     Pong(u64),
     /// The last word.
@@ -84,6 +86,9 @@ fn note_sent(window: &mut OutputWindow, item: &Item) {
             window.state_sent(STATE_BYTES + writer + change.takeover_reason.len() as u64);
         }
         Item::State(state) => window.state_sent(STATE_BYTES + state.detail.len() as u64),
+        Item::Effect(effect) => {
+            window.state_sent(STATE_BYTES + effect.proxy.as_str().len() as u64);
+        }
         Item::Roster(roster) => {
             window.state_sent(STATE_BYTES + roster.participants.iter().map(weight).sum::<u64>());
         }
@@ -203,6 +208,7 @@ impl Session {
             }
             Item::Roster(roster) => Event::Roster(roster),
             Item::State(state) => Event::State(state),
+            Item::Effect(effect) => Event::SideEffect(effect),
             Item::Ended(reason) => {
                 let detail = "the console is no longer known to this host";
                 return self.last_words(reason, detail.to_owned());

@@ -1,12 +1,15 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::console::scripted::{BOUND, Host, inventory};
+use crate::console::scripted::{BOUND, Does, Host, inventory};
+use crate::console::{Availability, SideEffect, SideEffectKind};
 use crate::core::id::PeerIdentity;
 use crate::core::lease::Epoch;
+use crate::endpoint::{EndpointError, Holder};
 
 struct Desk {
     host: Host,
@@ -31,9 +34,9 @@ impl Desk {
         }
     }
 
-    fn session(&self, claim: Option<Claim>, window: Option<u64>) -> (Session, Inbound) {
+    async fn session(&self, claim: Option<Claim>, window: Option<u64>) -> (Session, Inbound) {
         let opened = self.sessions.open(&self.console, request(claim, window));
-        let (_, session, inbound) = opened.expect("opens");
+        let (_, session, inbound) = opened.await.expect("opens");
         (session, inbound)
     }
 
@@ -50,6 +53,7 @@ fn request(claim: Option<Claim>, output_window: Option<u64>) -> OpenRequest {
         claim,
         takeover_reason: String::new(),
         view_otherwise: false,
+        displace_holder: false,
         start: Start::Live,
         output_window,
     }
@@ -74,7 +78,7 @@ async fn last(session: &mut Session) -> Closed {
 #[tokio::test(start_paused = true)]
 async fn the_first_reason_to_end_is_the_one_that_counts() {
     let desk = Desk::open(9).await;
-    let (mut session, inbound) = desk.session(Some(Claim::IfFree), None);
+    let (mut session, inbound) = desk.session(Some(Claim::IfFree), None).await;
     inbound.close(Reason::ClientDetached, "");
     inbound.close(Reason::BadRequest, "too late");
     assert_eq!(last(&mut session).await.reason, Reason::ClientDetached);
@@ -87,7 +91,7 @@ async fn the_first_reason_to_end_is_the_one_that_counts() {
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_dropped_was_lost_in_transport() {
     let desk = Desk::open(9).await;
-    let (session, _inbound) = desk.session(None, None);
+    let (session, _inbound) = desk.session(None, None).await;
     assert!(desk.host.metric("vmconsole_sessions_active 1"));
     drop(session);
     assert!(desk.closed(Reason::TransportLost, 1));
@@ -96,10 +100,11 @@ async fn a_session_that_is_dropped_was_lost_in_transport() {
 #[tokio::test(start_paused = true)]
 async fn sessions_are_bounded_and_none_is_opened_while_the_agent_stops() {
     let desk = Desk::open(1).await;
-    let (mut session, _inbound) = desk.session(None, None);
+    let (mut session, _inbound) = desk.session(None, None).await;
     let refused = desk
         .sessions
         .open(&desk.console, request(None, None))
+        .await
         .unwrap_err();
     assert_eq!(refused.reason(), Reason::LimitReached);
     desk.draining.cancel();
@@ -108,6 +113,7 @@ async fn sessions_are_bounded_and_none_is_opened_while_the_agent_stops() {
     let refused = desk
         .sessions
         .open(&desk.console, request(None, None))
+        .await
         .unwrap_err();
     assert_eq!(refused.reason(), Reason::AgentDraining);
 }
@@ -115,7 +121,7 @@ async fn sessions_are_bounded_and_none_is_opened_while_the_agent_stops() {
 #[tokio::test(start_paused = true)]
 async fn a_stopped_viewer_gets_its_window_and_its_end_but_no_more_output() {
     let desk = Desk::open(9).await;
-    let (mut session, inbound) = desk.session(None, Some(4096));
+    let (mut session, inbound) = desk.session(None, Some(4096)).await;
     let sink = desk.host.script.sink.lock().clone().unwrap();
     sink.output(&[b'x'; 1000]);
     sink.output(&[b'x'; 20_000]);
@@ -136,7 +142,7 @@ async fn a_stopped_viewer_gets_its_window_and_its_end_but_no_more_output() {
 #[tokio::test(start_paused = true)]
 async fn typed_bytes_are_acknowledged_as_the_guest_takes_them() {
     let desk = Desk::open(9).await;
-    let (mut session, inbound) = desk.session(Some(Claim::IfFree), None);
+    let (mut session, inbound) = desk.session(Some(Claim::IfFree), None).await;
     inbound.input(0, Epoch(1), b"abc");
     desk.host.appetite.add_permits(2);
     let mut acknowledged = 0;
@@ -157,7 +163,7 @@ async fn typed_bytes_are_acknowledged_as_the_guest_takes_them() {
 #[tokio::test(start_paused = true)]
 async fn who_leaves_is_told_what_became_of_the_rest_and_no_longer_writes() {
     let desk = Desk::open(9).await;
-    let (mut session, inbound) = desk.session(Some(Claim::IfFree), None);
+    let (mut session, inbound) = desk.session(Some(Claim::IfFree), None).await;
     inbound.input(0, Epoch(1), b"abc");
     inbound.close(Reason::ClientDetached, "");
     assert!(inbound.is_closed());
@@ -177,4 +183,127 @@ async fn who_leaves_is_told_what_became_of_the_rest_and_no_longer_writes() {
         }
     }
     assert_eq!(refused, [(0, 3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_console_that_the_agent_may_not_open_is_refused_as_denied() {
+    let mut host = Host::start(Some(1), 1024);
+    for _ in 0..3 {
+        let denied = EndpointError::Denied("/dev/pts/7 is root's".to_owned());
+        host.script.refusals.lock().push_back(denied);
+    }
+    let console = host.console().await;
+    while console.status().state.availability != Availability::Denied {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let metrics = SessionMetrics::register(host.metrics.registry()).unwrap();
+    let sessions = Sessions::new(1, CancellationToken::new(), metrics);
+    let refused = sessions
+        .open(&console, request(None, None))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.reason(), Reason::Denied);
+    let said = refused.to_string();
+    assert!(said.contains("/dev/pts/7 is root's"), "{said}");
+}
+
+fn holder() -> Holder {
+    Holder {
+        process: 4711,
+        command: "virsh".to_owned(),
+        user: 0,
+    }
+}
+
+fn displacing() -> OpenRequest {
+    OpenRequest {
+        displace_holder: true,
+        ..request(None, None)
+    }
+}
+
+/// A desk whose console was taken by another process, which meets being displaced like this.
+async fn held_desk(yields: Does) -> Desk {
+    let desk = Desk::open(9).await;
+    *desk.host.script.yields.lock() = yields;
+    *desk.host.script.finds_holder.lock() = Does::It;
+    desk.host.script.displace(&holder());
+    while desk.console.status().state.holder.is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    desk
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_it_opens_a_console_that_another_process_held() {
+    let desk = held_desk(Does::It).await;
+    let refused = desk.sessions.open(&desk.console, request(None, None)).await;
+    assert_eq!(refused.unwrap_err().reason(), Reason::HeldByOther);
+    let opened = desk.sessions.open(&desk.console, displacing()).await;
+    let (opened, _session, _inbound) = opened.unwrap();
+    let state = opened.console.status().state;
+    assert_eq!(state.availability, Availability::Attached);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_console_that_stays_held_is_refused_with_who_holds_it() {
+    for yields in [Does::NotAtAll, Does::Hang] {
+        let desk = held_desk(yields).await;
+        let refused = desk.sessions.open(&desk.console, displacing()).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.reason(), Reason::HeldByOther);
+        let OpenError::Join(JoinError::Unavailable(state)) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(state.holder, Some(holder()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_who_is_to_be_displaced() {
+    let desk = held_desk(Does::Hang).await;
+    let begun = tokio::time::Instant::now();
+    let (refused, ()) = tokio::join!(desk.sessions.open(&desk.console, displacing()), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        desk.draining.cancel();
+    });
+    assert_eq!(refused.unwrap_err().reason(), Reason::AgentDraining);
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_viewer_that_acknowledges_nothing_is_told_few_side_effects_and_later_the_newest() {
+    let desk = Desk::open(9).await;
+    let (mut session, inbound) = desk.session(None, Some(4096)).await;
+    let position = desk.console.status().head.unwrap();
+    let mut told = Vec::new();
+    let newest = 2000;
+    for number in 0..=newest {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(number);
+        desk.console.announce(SideEffect {
+            kind: SideEffectKind::Keys,
+            proxy: PeerIdentity::new("spiffe://test/operator"),
+            time,
+        });
+        told.extend(effects_told(&mut session).await);
+    }
+    assert!((100..500).contains(&told.len()), "{} told", told.len());
+    assert!(told.is_sorted());
+    let before = told.len() as u64;
+    assert_eq!(told.last(), Some(&(before - 1)), "none was left out so far");
+    inbound.acknowledge(position);
+    let rest: Vec<_> = (newest - 15..=newest).collect();
+    assert_eq!(effects_told(&mut session).await, rest);
+}
+
+/// The times, in seconds, of the side effects that are told until there is nothing to tell.
+async fn effects_told(session: &mut Session) -> Vec<u64> {
+    let mut told = Vec::new();
+    while let Ok(event) = timeout(Duration::from_millis(1), session.next()).await {
+        if let Event::SideEffect(effect) = event.expect("it runs") {
+            let since = effect.time.duration_since(SystemTime::UNIX_EPOCH);
+            told.push(since.unwrap().as_secs());
+        }
+    }
+    told
 }

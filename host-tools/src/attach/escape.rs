@@ -3,6 +3,7 @@
 //! ```text
 //!   LineStart ── ~ ──▶ Tilde ── . ──▶ Left            (leave)
 //!    ▲  │  ▲             ├──── ? ──▶ LineStart       (help)
+//!    │  │  │             ├──── B ──▶ LineStart       (a break)
 //!    │  │  │ Enter       ├──── ~ ──▶ MidLine         (one ~ for the guest)
 //!    │  │  │             └─ other ─▶ as if mid-line  (~ and the byte for the guest)
 //!    │  │ MidLine, Esc, Report
@@ -95,6 +96,8 @@ pub(crate) enum Action {
     Leave,
     /// Show help.
     Help,
+    /// Send a break.
+    Break,
     /// Call [`Escapes::elapsed`] after [`KEY_PAUSE`] unless bytes come first.
     ArmTimer,
 }
@@ -181,6 +184,10 @@ impl Escapes {
             (State::Tilde, b'?') => {
                 self.state = State::LineStart;
                 return Some(Action::Help);
+            }
+            (State::Tilde, b'B') => {
+                self.state = State::LineStart;
+                return Some(Action::Break);
             }
             (State::Tilde, b'~') => {
                 plain.push(b'~');

@@ -1,9 +1,10 @@
 //! `vmconsolectl attach`: one console on this terminal, or between pipes.
 //!
 //! Layers: `escape`, `window`, `session` and `notices` are pure; `terminal`, `keyboard`,
-//! `screen` and `signals` are the outside; `drive` joins them. Refuses to touch the
+//! `screen`, `signals` and `breaks` are the outside; `drive` joins them. Refuses to touch the
 //! terminal before the agent has opened the console.
 
+mod breaks;
 mod drive;
 pub(crate) mod escape;
 mod keyboard;
@@ -22,23 +23,23 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
-use uuid::Uuid;
-use vmconsole_proto::v1::console_ref::Vm;
 use vmconsole_proto::v1::console_service_client::ConsoleServiceClient;
 use vmconsole_proto::v1::start::From as StartFrom;
 use vmconsole_proto::v1::stream_console_request::Message as RequestMessage;
 use vmconsole_proto::v1::stream_console_response::Message as ResponseMessage;
 use vmconsole_proto::v1::{
-    ConsoleRef, Live, Mode, Open, Opened, Start, StreamConsoleRequest, StreamConsoleResponse,
+    Live, Mode, Open, Opened, Start, StreamConsoleRequest, StreamConsoleResponse,
 };
 
-use self::drive::{Drive, Parts};
+use self::breaks::Breaks;
+use self::drive::{Drive, Parts, Stream};
 use self::escape::{EscapeKey, Escapes};
 use self::screen::{Screen, Sinks};
 use self::session::{Session, Typing};
 use self::signals::Signals;
 use self::terminal::RawTerminal;
 use crate::exit::Exit;
+use crate::reference;
 use crate::refusal::Refusal;
 
 /// How many bytes of output the agent may be ahead of what was written out.
@@ -117,16 +118,26 @@ pub(crate) async fn run(channel: Channel, options: Options) -> Result<Exit, Atta
     };
     // The queue is new and has room.
     let _ = requests.try_send(first);
-    let opening = open_stream(channel, outbound);
+    let opening = open_stream(channel.clone(), outbound);
     let (opened, inbound) = match tokio::time::timeout(OPEN_TIMEOUT, opening).await {
         Ok(opened) => opened?,
         Err(_) => return Err(AttachError::Timeout),
     };
+    let breaks = Breaks::new(channel, &opened, &options);
     let (session, mut effects) = Session::open(opened, typing, options.escape, OUTPUT_WINDOW);
     if options.wish != Wish::View {
         effects.extend(session.wanted_to_write());
     }
-    let parts = parts(session, &options, typing, requests, inbound)?;
+    let parts = parts(
+        session,
+        &options,
+        typing,
+        Stream {
+            requests,
+            inbound,
+            breaks,
+        },
+    )?;
     Ok(Drive::new(parts, effects).run().await)
 }
 
@@ -156,8 +167,7 @@ fn parts(
     session: Session,
     options: &Options,
     typing: Typing,
-    requests: mpsc::Sender<StreamConsoleRequest>,
-    inbound: Streaming<StreamConsoleResponse>,
+    stream: Stream,
 ) -> Result<Parts, AttachError> {
     let local = |what| move |source| AttachError::Local { what, source };
     let at_terminal = typing == Typing::Terminal;
@@ -195,18 +205,13 @@ fn parts(
         reads,
         screen,
         signals,
-        requests,
-        inbound,
+        stream,
         linger,
     })
 }
 
 /// The first message.
 fn open(options: &Options, typing: Typing) -> Open {
-    let vm = match Uuid::try_parse(&options.vm) {
-        Ok(uuid) if options.vm.len() == 36 => Vm::VmUuid(uuid.hyphenated().to_string()),
-        _ => Vm::VmName(options.vm.clone()),
-    };
     let (mode, takeover_reason) = match &options.wish {
         Wish::Write => (Mode::WriteIfFree, String::new()),
         Wish::View => (Mode::View, String::new()),
@@ -217,10 +222,7 @@ fn open(options: &Options, typing: Typing) -> Open {
         bytes => StartFrom::TailBytes(bytes),
     };
     Open {
-        console: Some(ConsoleRef {
-            vm: Some(vm),
-            alias: options.console.clone(),
-        }),
+        console: Some(reference::console(&options.vm, &options.console)),
         mode: mode.into(),
         takeover_reason,
         // A person may as well watch; a program must know that it cannot write.
@@ -244,22 +246,6 @@ mod tests {
             escape: EscapeKey::Off,
             linger: Duration::ZERO,
         }
-    }
-
-    fn vm(text: &str) -> Option<Vm> {
-        open(&options(text, Wish::View), Typing::Terminal)
-            .console
-            .unwrap()
-            .vm
-    }
-
-    #[test]
-    fn a_vm_is_meant_by_uuid_only_in_the_form_with_hyphens() {
-        let uuid = "6F1F7F32-0000-4000-8000-00000000000A";
-        assert_eq!(vm(uuid), Some(Vm::VmUuid(uuid.to_ascii_lowercase())));
-        let bare = uuid.replace('-', "");
-        assert_eq!(vm(&bare), Some(Vm::VmName(bare)));
-        assert_eq!(vm("web"), Some(Vm::VmName("web".into())));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use vmconsole_proto::v1::{
 use super::escape::EscapeKey;
 use super::window::Fault;
 use crate::output::printable;
+use crate::refusal::Refusal;
 use crate::words;
 
 /// A reason's name as the agent writes it, without the prefix of the enumeration.
@@ -61,7 +62,7 @@ pub(super) fn somebody_else_writes(writer: Option<&Participant>) -> String {
 pub(super) fn help(key: EscapeKey, console: &str, writer: &str, attached: u32) -> String {
     format!(
         "escapes:\n  {key}          leave\n  {key} {key}       send one {key} (within 0.3 s)\n  \
-         Enter ~ .   leave\n  Enter ~ ?   this help\n  Enter ~ ~   send one ~\n\
+         Enter ~ .   leave\n  Enter ~ B   send a break\n  Enter ~ ?   this help\n  Enter ~ ~   send one ~\n\
          on {console}: {writer}; attached in all: {attached}"
     )
 }
@@ -165,6 +166,11 @@ pub(super) fn side_effect(effect: &SideEffect) -> String {
         }
     };
     format!("{what} by {}", somebody(effect.by.as_ref()))
+}
+
+/// A break that was asked for did not get through, or may not have.
+pub(super) fn no_break(refusal: &Refusal) -> String {
+    format!("the break was not sent, as far as is known: {refusal}")
 }
 
 /// The VM went to another host.

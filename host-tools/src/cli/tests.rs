@@ -146,3 +146,54 @@ fn certificates_last_no_longer_than_allowed() {
     assert!(init("825").is_ok() && init("1").is_ok());
     assert!(init("826").is_err() && init("0").is_err());
 }
+
+fn parsed(words: &[&str]) -> Result<Command, clap::Error> {
+    let words = ["vmconsolectl"].iter().chain(words);
+    Cli::try_parse_from(words).map(|cli| cli.command)
+}
+
+#[test]
+fn keys_are_joined_by_a_hyphen_and_come_one_after_the_other() {
+    let words = ["keys", "web", "Ctrl-Alt-Del", "a", "--hold", "20"];
+    let Command::Keys(args) = parsed(&words).unwrap() else {
+        panic!("not keys")
+    };
+    let press = |names: &[&str]| Press(names.iter().map(|name| (*name).to_owned()).collect());
+    assert_eq!(
+        args.presses,
+        [press(&["ctrl", "alt", "del"]), press(&["a"])]
+    );
+    assert_eq!(args.hold(), Some(Duration::from_millis(20)));
+    let many = ["a"; 17].join("-");
+    for words in [
+        &["keys", "web"][..],
+        &["keys", "web", "ctrl-"],
+        &["keys", "web", "-"],
+        &["keys", "web", &many],
+        &["keys", "web", "a", "--hold", "5001"],
+        &["keys", "web", "a", "--hold", "-1"],
+    ] {
+        assert_eq!(parsed(words).unwrap_err().exit_code(), 2, "{words:?}");
+    }
+}
+
+#[test]
+fn a_break_takes_one_character() {
+    let Command::Break(args) = parsed(&["break", "web", "--sysrq", "h"]).unwrap() else {
+        panic!("not break")
+    };
+    assert_eq!((args.console.as_str(), args.sysrq), ("", Some(b'h')));
+    for character in ["", "hh", "\u{e9}", " "] {
+        assert!(parsed(&["break", "web", "--sysrq", character]).is_err());
+    }
+}
+
+#[test]
+fn a_picture_needs_a_place() {
+    assert!(parsed(&["screenshot", "web"]).is_err());
+    let words = ["screenshot", "web", "--screen", "1", "-o", "-"];
+    let Command::Screenshot(args) = parsed(&words).unwrap() else {
+        panic!("not screenshot")
+    };
+    assert_eq!((args.screen, args.output), (1, Target::Stdout));
+}

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -32,6 +33,19 @@ pub(crate) struct Script {
     pub(crate) refusal: Option<Status>,
     /// Pages of the list, taken one by one; the last is repeated.
     pub(crate) pages: Vec<ListConsolesResponse>,
+    /// Refuses side effects from this one on, counted from 0.
+    pub(crate) effects_refused: Option<(usize, Status)>,
+    /// What CaptureScreenshot answers.
+    pub(crate) picture: Vec<Result<CaptureScreenshotResponse, Status>>,
+}
+
+/// A side effect that was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Call {
+    Break(SendBreakRequest),
+    Keys(SendKeysRequest),
+    Nmi(InjectNmiRequest),
+    Screenshot(CaptureScreenshotRequest),
 }
 
 /// The server.
@@ -40,6 +54,8 @@ pub(crate) struct FakeAgent {
     pub(crate) address: SocketAddr,
     /// List requests as they came.
     pub(crate) lists: Arc<Mutex<Vec<ListConsolesRequest>>>,
+    /// Side effects that were asked for, as they came.
+    pub(crate) calls: Arc<Mutex<Vec<Call>>>,
     streams: Receiver<ClientStream>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -56,10 +72,12 @@ impl FakeAgent {
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = sync_channel(1);
         let lists = Arc::default();
+        let calls = Arc::default();
         let service = Service {
             script,
             opened,
             lists: Arc::clone(&lists),
+            calls: Arc::clone(&calls),
         };
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -82,6 +100,7 @@ impl FakeAgent {
         Self {
             address,
             lists,
+            calls,
             streams,
             stop: Some(stop),
             thread: Some(thread),
@@ -93,6 +112,15 @@ impl FakeAgent {
         self.streams
             .recv_timeout(LIMIT)
             .expect("no client opened a stream")
+    }
+
+    /// Waits until a side effect was asked for.
+    pub(crate) fn until_called(&self) {
+        let until = Instant::now() + LIMIT;
+        while self.calls.lock().unwrap().is_empty() {
+            assert!(Instant::now() < until, "no side effect was asked for");
+            std::thread::yield_now();
+        }
     }
 
     /// Whether no stream was opened, once all clients have ended.
@@ -251,6 +279,22 @@ struct Service {
     script: Script,
     opened: SyncSender<ClientStream>,
     lists: Arc<Mutex<Vec<ListConsolesRequest>>>,
+    calls: Arc<Mutex<Vec<Call>>>,
+}
+
+impl Service {
+    /// Takes a side effect down, and refuses it where the script says so.
+    fn called(&self, call: Call) -> Result<(), Status> {
+        if let Some(refusal) = &self.script.refusal {
+            return Err(refusal.clone());
+        }
+        let mut calls = self.calls.lock().unwrap();
+        calls.push(call);
+        match &self.script.effects_refused {
+            Some((first, refusal)) if calls.len() > *first => Err(refusal.clone()),
+            _ => Ok(()),
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -271,33 +315,37 @@ impl ConsoleService for Service {
 
     async fn send_break(
         &self,
-        _: Request<vmconsole_proto::v1::SendBreakRequest>,
-    ) -> Result<Response<vmconsole_proto::v1::SendBreakResponse>, Status> {
-        Err(Status::unimplemented("not played here"))
+        request: Request<SendBreakRequest>,
+    ) -> Result<Response<SendBreakResponse>, Status> {
+        self.called(Call::Break(request.into_inner()))?;
+        Ok(Response::new(SendBreakResponse {}))
     }
 
     async fn send_keys(
         &self,
-        _: Request<vmconsole_proto::v1::SendKeysRequest>,
-    ) -> Result<Response<vmconsole_proto::v1::SendKeysResponse>, Status> {
-        Err(Status::unimplemented("not played here"))
+        request: Request<SendKeysRequest>,
+    ) -> Result<Response<SendKeysResponse>, Status> {
+        self.called(Call::Keys(request.into_inner()))?;
+        Ok(Response::new(SendKeysResponse {}))
     }
 
     async fn inject_nmi(
         &self,
-        _: Request<vmconsole_proto::v1::InjectNmiRequest>,
-    ) -> Result<Response<vmconsole_proto::v1::InjectNmiResponse>, Status> {
-        Err(Status::unimplemented("not played here"))
+        request: Request<InjectNmiRequest>,
+    ) -> Result<Response<InjectNmiResponse>, Status> {
+        self.called(Call::Nmi(request.into_inner()))?;
+        Ok(Response::new(InjectNmiResponse {}))
     }
 
-    type CaptureScreenshotStream =
-        ReceiverStream<Result<vmconsole_proto::v1::CaptureScreenshotResponse, Status>>;
+    type CaptureScreenshotStream = BoxStream<CaptureScreenshotResponse>;
 
     async fn capture_screenshot(
         &self,
-        _: Request<vmconsole_proto::v1::CaptureScreenshotRequest>,
+        request: Request<CaptureScreenshotRequest>,
     ) -> Result<Response<Self::CaptureScreenshotStream>, Status> {
-        Err(Status::unimplemented("not played here"))
+        self.called(Call::Screenshot(request.into_inner()))?;
+        let parts = self.script.picture.clone();
+        Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
     }
 
     type WatchConsolesStream = BoxStream<WatchConsolesResponse>;

@@ -40,7 +40,14 @@ fn the_agents_reason_decides_the_exit_and_is_shown_with_its_details() {
     ] {
         let (_root, pki) = pki();
         let agent = FakeAgent::start(&pki, refusal(code, reason, &[("holder", "bob")]));
-        for words in [&["attach", "web-1"][..], &["list"]] {
+        for words in [
+            &["attach", "web-1"][..],
+            &["list"],
+            &["break", "web-1"],
+            &["keys", "web-1", "a"],
+            &["nmi", "web-1"],
+            &["screenshot", "web-1", "-o", "-"],
+        ] {
             let ended = run(&pki, agent.address, words);
             assert_eq!(ended.code, Some(exit), "{reason}: {}", ended.stderr);
             let wanted = format!("{reason}: said the agent (holder: bob)\n");

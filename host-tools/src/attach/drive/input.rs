@@ -74,7 +74,15 @@ impl Drive {
             Action::Send(bytes) => self.typed(bytes.into()),
             Action::Leave => self.leave(Exit::Done, true),
             Action::Help => self.parts.screen.notice(self.parts.session.help()),
+            Action::Break => self.send_break(),
             Action::ArmTimer => self.times.escape = Some(Instant::now() + KEY_PAUSE),
+        }
+    }
+
+    fn send_break(&mut self) {
+        if self.phase == Phase::Running && !self.parts.stream.breaks.begin() {
+            let text = "a break is being sent: this one is not";
+            self.parts.screen.notice(text.to_owned());
         }
     }
 

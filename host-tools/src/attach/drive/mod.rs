@@ -21,8 +21,10 @@ use tonic::{Status, Streaming};
 use vmconsole_proto::v1::{StreamConsoleRequest, StreamConsoleResponse};
 
 use self::ending::DRAIN_STALL;
+use super::breaks::Breaks;
 use super::escape::Escapes;
 use super::keyboard::Reads;
+use super::notices;
 use super::screen::{Progress, Screen};
 use super::session::{Effect, Session, Typing};
 use super::signals::Signals;
@@ -82,12 +84,20 @@ pub(super) struct Parts {
     pub(super) screen: Screen,
     /// Signals.
     pub(super) signals: Signals,
+    /// The agent.
+    pub(super) stream: Stream,
+    /// How long it must be quiet after the end of a pipe.
+    pub(super) linger: Duration,
+}
+
+/// The agent's end.
+pub(super) struct Stream {
     /// To the agent.
     pub(super) requests: mpsc::Sender<StreamConsoleRequest>,
     /// From the agent.
     pub(super) inbound: Streaming<StreamConsoleResponse>,
-    /// How long it must be quiet after the end of a pipe.
-    pub(super) linger: Duration,
+    /// Beside the stream.
+    pub(super) breaks: Breaks,
 }
 
 /// The task.
@@ -137,10 +147,11 @@ impl Drive {
                 asked = parts.signals.next() => self.signal(asked),
                 read = next_read(&mut parts.reads), if parts.session.wants_input() => self.read(read),
                 progress = parts.screen.progress() => self.progressed(progress),
-                room = has_room(&parts.requests), if open && self.sending && parts.session.has_request() => {
+                room = has_room(&parts.stream.requests), if open && self.sending && parts.session.has_request() => {
                     self.send(room);
                 }
-                message = parts.inbound.message(), if open => self.message(message),
+                message = parts.stream.inbound.message(), if open => self.message(message),
+                outcome = parts.stream.breaks.outcome(), if open => self.broke(outcome),
                 () = sleep_until_some(until) => self.elapsed(),
             }
         }
@@ -149,12 +160,19 @@ impl Drive {
     /// Sends one message. Where the agent reads no more, what it says last tells why.
     fn send(&mut self, room: bool) {
         self.sending = room;
-        if let Ok(permit) = self.parts.requests.try_reserve()
+        if let Ok(permit) = self.parts.stream.requests.try_reserve()
             && let Some(message) = self.parts.session.next_request()
         {
             permit.send(StreamConsoleRequest {
                 message: Some(message),
             });
+        }
+    }
+
+    /// A break that was sent is told by the agent, to everybody who is attached.
+    fn broke(&mut self, outcome: Result<(), Refusal>) {
+        if let Err(refusal) = outcome {
+            self.parts.screen.notice(notices::no_break(&refusal));
         }
     }
 

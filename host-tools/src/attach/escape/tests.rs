@@ -52,6 +52,7 @@ fn described(bytes: &[u8]) -> Vec<Action> {
             _ if report > 0 => (report, &rest[..report], None),
             [b'~', b'.', ..] if line_start => (rest.len(), b"", Some(Action::Leave)),
             [b'~', b'?', ..] if line_start => (2, b"", Some(Action::Help)),
+            [b'~', b'B', ..] if line_start => (2, b"", Some(Action::Break)),
             [b'~', b'~', ..] if line_start => (2, b"~", None),
             [b'~'] if line_start => (1, b"", None),
             [KEY, KEY, ..] => (2, &[KEY], None),
@@ -60,13 +61,13 @@ fn described(bytes: &[u8]) -> Vec<Action> {
             [byte, ..] => (1, std::slice::from_ref(byte), None),
             [] => (0, b"", None),
         };
-        let help = action == Some(Action::Help);
+        let at_start = matches!(action, Some(Action::Help | Action::Break));
         guest.extend_from_slice(sent);
         if let Some(action) = action {
             flush(&mut guest, &mut actions);
             actions.push(action);
         }
-        line_start = help || report > 0 || matches!(sent, b"\r" | b"\n");
+        line_start = at_start || report > 0 || matches!(sent, b"\r" | b"\n");
         rest = &rest[taken..];
     }
     flush(&mut guest, &mut actions);
@@ -77,7 +78,7 @@ fn described(bytes: &[u8]) -> Vec<Action> {
 fn typed() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![
         3 => prop_oneof![Just(b'~'), Just(b'\r'), Just(b'\n')],
-        2 => prop_oneof![Just(b'.'), Just(b'?'), Just(KEY)],
+        2 => prop_oneof![Just(b'.'), Just(b'?'), Just(b'B'), Just(KEY)],
         2 => any::<u8>(),
     ];
     let report = "\x1b\\[[0-9;?>]{0,70}[RnctA~\r]|\x1b|\\[|[0-9;?>]|[RnctAH]";

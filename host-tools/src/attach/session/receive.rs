@@ -19,7 +19,7 @@ const STATE_TEXT_BYTES: u64 = 256;
 /// How many messages of state of the usual size one weighs; 0 if it is none.
 fn weight(message: &Response) -> u64 {
     match message {
-        Response::WriterChanged(_) => 1,
+        Response::WriterChanged(_) | Response::SideEffect(_) => 1,
         Response::ConsoleState(state) => 1 + state.detail.len() as u64 / STATE_TEXT_BYTES,
         Response::Roster(roster) => 1 + roster.participants.len() as u64,
         _ => 0,

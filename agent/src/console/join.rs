@@ -1,0 +1,127 @@
+//! Who may be attached, and with the lease or without it. Says so; attaches nobody.
+
+use super::shared::Shared;
+use super::state::{Availability, ConsoleState, Participant, WriterChange};
+use crate::core::id::SessionId;
+use crate::core::lease::Claim;
+use crate::core::output::Start;
+use crate::core::reason::Reason;
+
+/// How a session wants to be attached.
+#[derive(Clone, Debug)]
+pub struct JoinRequest {
+    /// Who it is.
+    pub participant: Participant,
+    /// Where it begins.
+    pub start: Start,
+    /// How it asks for the writer's lease; `None` to view.
+    pub claim: Option<Claim>,
+    /// What it tells whom it takes over.
+    pub takeover_reason: String,
+    /// View if the lease is held.
+    pub view_otherwise: bool,
+}
+
+/// Why a session could not be attached.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum JoinError {
+    /// Another session holds the lease.
+    #[error("{} (session {}) has been writing to this console; view it, or take it over", .0.proxy, .0.session)]
+    LeaseHeld(Box<Participant>),
+    /// The VM is off.
+    #[error("the VM is not running: start it, then attach")]
+    NotRunning,
+    /// The console cannot be served now, as its state says.
+    #[error("the console cannot be attached: {}{}", .0.detail, held_by(.0))]
+    Unavailable(Box<ConsoleState>),
+    /// As many are attached as may be.
+    #[error(
+        "{0} sessions are attached to this console, the most that limits.viewers_per_console allows"
+    )]
+    TooManyViewers(usize),
+    /// The VM, or this console of it, is no more.
+    #[error("the console is no more")]
+    Gone,
+}
+
+/// Who holds it, to follow upon the detail.
+fn held_by(state: &ConsoleState) -> String {
+    let holder = state.holder.as_ref();
+    holder.map_or_else(String::new, |holder| format!("; it is held by {holder}"))
+}
+
+impl Shared {
+    pub(super) fn check_open(&self, max_viewers: usize) -> Result<(), JoinError> {
+        self.check_place(max_viewers)?;
+        match self.state.availability {
+            Availability::Waiting if self.instance.is_none() => Err(self.not_running()),
+            Availability::Unsupported | Availability::HeldByOther | Availability::Denied => {
+                Err(JoinError::Unavailable(Box::new(self.state.clone())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn check_place(&self, max_viewers: usize) -> Result<(), JoinError> {
+        if self.retired {
+            return Err(JoinError::Gone);
+        }
+        if self.seats.len() >= max_viewers {
+            return Err(JoinError::TooManyViewers(self.seats.len()));
+        }
+        Ok(())
+    }
+
+    /// Whether the lease would be granted, or is not insisted on.
+    pub(super) fn check_claim(&self, request: &JoinRequest) -> Result<(), JoinError> {
+        match self.lease.holder() {
+            Some(holder) if request.claim == Some(Claim::IfFree) && !request.view_otherwise => {
+                Err(self.lease_held(holder))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn lease_held(&self, holder: SessionId) -> JoinError {
+        match self.seats.get(&holder) {
+            Some(seat) => JoinError::LeaseHeld(Box::new(seat.participant.clone())),
+            None => JoinError::Gone,
+        }
+    }
+
+    /// The VM is off, or is known to run and not attached for the first time yet.
+    fn not_running(&self) -> JoinError {
+        if self.target.instance.is_none() {
+            return JoinError::NotRunning;
+        }
+        let mut state = self.state.clone();
+        "it is about to be attached, try again".clone_into(&mut state.detail);
+        JoinError::Unavailable(Box::new(state))
+    }
+
+    pub(super) fn claim_at_join(&mut self, request: &JoinRequest) -> Result<(), JoinError> {
+        let Some(claim) = request.claim else {
+            return Ok(());
+        };
+        match self.lease.claim(request.participant.session, claim) {
+            Ok(displaced) => {
+                if let Some(loser) = displaced.and_then(|loser| self.seats.get_mut(&loser)) {
+                    loser.input.refuse_pending(Reason::TakenOver);
+                    loser.answers.notify_one();
+                }
+                self.writer = WriterChange {
+                    writer: Some(request.participant.clone()),
+                    epoch: self.lease.epoch(),
+                    reason: displaced.map(|_| Reason::TakenOver),
+                    takeover_reason: match displaced {
+                        Some(_) => request.takeover_reason.clone(),
+                        None => String::new(),
+                    },
+                };
+                Ok(())
+            }
+            Err(_) if request.view_otherwise => Ok(()),
+            Err(holder) => Err(self.lease_held(holder)),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! How a console is, as its pump reports it: to viewers, to lists, and to the gauges, which
+//! count a console until it is retired.
+
+use std::time::SystemTime;
+
+use super::breaks::Breaks;
+use super::live::Console;
+use super::shared::{Shared, now};
+use super::state::{Availability, ConsoleState, Target};
+use crate::core::reason::Reason;
+use crate::endpoint::Holder;
+
+impl Console {
+    /// Changes the state, and tells what is new about it.
+    fn change(&self, change: impl FnOnce(&mut Shared)) {
+        let mut shared = self.shared.lock();
+        let before = shared.state.clone();
+        change(&mut shared);
+        let news = shared.state != before;
+        shared.state_version += u64::from(news);
+        if news && !shared.retired {
+            self.metrics
+                .state_changed(Some(&before), Some(&shared.state));
+        }
+        drop(shared);
+        if news {
+            self.wake();
+            self.list();
+        }
+    }
+
+    /// Whether the console can be used, as was reported last.
+    pub(super) fn availability(&self) -> Availability {
+        self.shared.lock().state.availability
+    }
+
+    /// What the hypervisor says of the console now.
+    pub(super) fn set_target(&self, target: &Target) {
+        let mut shared = self.shared.lock();
+        if shared.target == *target {
+            return;
+        }
+        let vm_state = if target.connected {
+            target.vm_state
+        } else {
+            shared.state.vm_state
+        };
+        let news = shared.state.vm_state != vm_state;
+        shared.state.vm_state = vm_state;
+        shared.state_version += u64::from(news);
+        shared.target = target.clone();
+        drop(shared);
+        self.wake();
+        self.list();
+    }
+
+    /// The endpoint is attached: output flows from here on.
+    pub(super) fn attached(&self) {
+        self.metrics.attached.inc();
+        let mut missing = false;
+        self.change(|shared| {
+            missing = shared.flows();
+            shared.silent = (!shared.heard).then(SystemTime::now);
+            shared.breaks = Some(Breaks::new());
+            shared.displacing.end();
+            shared.set_availability(Availability::Attached, "", None);
+        });
+        self.count_interruption(missing);
+        self.wake();
+    }
+
+    /// The endpoint was let go. Breaks that wait are given up.
+    pub(super) fn detached(&self) {
+        self.change(|shared| {
+            shared.silent = None;
+            shared.breaks = None;
+            shared.state.silent_since = None;
+            shared.state.wedged_since = None;
+        });
+    }
+
+    /// Whether the console can be used, as the pump found.
+    pub(super) fn set_availability(
+        &self,
+        availability: Availability,
+        detail: &str,
+        next_try: Option<SystemTime>,
+    ) {
+        self.change(|shared| shared.set_availability(availability, detail, next_try));
+    }
+
+    /// Who holds the console, where that could be found out, if it is held still.
+    pub(super) fn set_holder(&self, holder: Option<Holder>) {
+        self.change(|shared| {
+            if shared.state.availability == Availability::HeldByOther {
+                shared.state.holder = holder;
+            }
+        });
+    }
+
+    /// Since when input makes no progress, or that it does.
+    pub(super) fn set_wedged(&self, since: Option<SystemTime>) {
+        self.change(|shared| shared.state.wedged_since = since);
+    }
+
+    /// The console is no more: its viewers are told, and nobody can join.
+    pub(super) fn retire(&self) {
+        let mut shared = self.shared.lock();
+        let counted = !std::mem::replace(&mut shared.retired, true);
+        shared.gather.show_all(now());
+        shared.refuse_waiting_input(Reason::VmGone);
+        if counted {
+            self.metrics.state_changed(Some(&shared.state), None);
+        }
+        drop(shared);
+        self.wake();
+    }
+}
+
+impl Shared {
+    fn set_availability(
+        &mut self,
+        availability: Availability,
+        detail: &str,
+        next_try: Option<SystemTime>,
+    ) {
+        let generation = self.output.as_ref().map(|output| output.head().generation);
+        let changed = self.state.availability != availability;
+        let before = &self.state;
+        self.state = ConsoleState {
+            availability,
+            since: if changed {
+                SystemTime::now()
+            } else {
+                before.since
+            },
+            vm_state: before.vm_state,
+            detail: detail.to_owned(),
+            next_try,
+            holder: before.holder.clone().filter(|_| !changed),
+            silent_since: self
+                .silent
+                .filter(|_| availability == Availability::Attached),
+            wedged_since: before.wedged_since,
+            generation,
+        };
+        if changed && availability == Availability::HeldByOther {
+            self.refuse_waiting_input(Reason::HeldByOther);
+        }
+    }
+}
