@@ -23,9 +23,10 @@ use tracing::info;
 use vmconsole_proto::v1::console_service_server::ConsoleServiceServer;
 
 use self::follow::{Follow, FollowGauges};
-use crate::api::{ConnectionMetrics, ConsoleApi, GrpcLimits, GrpcServer, StreamLimits};
+use crate::api::{ConnectionMetrics, ConsoleApi, GrpcLimits, GrpcServer, Served, StreamLimits};
 use crate::config::Config;
 use crate::console::{ConsoleMetrics, Registry, RegistryConfig};
+use crate::diagnosis::Diagnosis;
 use crate::http::{BindError, HttpServer, Readiness};
 use crate::hypervisor::Hypervisor;
 use crate::metrics::{Metrics, MetricsError};
@@ -215,6 +216,7 @@ fn routes(
 ) -> Result<(HealthReporter, Routes), StartError> {
     let session_metrics = SessionMetrics::register(metrics.registry())?;
     let sessions = Sessions::new(config.limits.sessions, tasks.token(), session_metrics);
+    let diagnosis = Diagnosis::new(config, hypervisor.inventory());
     let effects = Effects::new(
         hypervisor,
         registry.directory(),
@@ -228,8 +230,11 @@ fn routes(
     let api = ConsoleApi::new(
         registry.directory(),
         registry.listed(),
-        Arc::new(sessions),
-        effects,
+        Served {
+            sessions: Arc::new(sessions),
+            effects,
+            diagnosis,
+        },
         tasks.clone(),
         tasks.token(),
         limits,

@@ -7,6 +7,7 @@ pub mod app;
 pub mod config;
 pub mod console;
 pub mod core;
+pub mod diagnosis;
 pub mod endpoint;
 pub mod http;
 pub mod hypervisor;

@@ -5,6 +5,7 @@
 //! or a status.
 
 mod convert;
+mod diagnose;
 mod effects;
 mod list;
 mod open;
@@ -15,4 +16,4 @@ mod stream;
 mod watch;
 
 pub use server::{ConnectionMetrics, GrpcLimits, GrpcServer};
-pub use service::{ConsoleApi, Proxy, StreamLimits};
+pub use service::{ConsoleApi, Proxy, Served, StreamLimits};

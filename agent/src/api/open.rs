@@ -176,7 +176,11 @@ pub(super) fn vm(directory: &Directory, reference: Option<&v1::VmRef>) -> Result
     known(directory, &reference)
 }
 
-fn known(directory: &Directory, reference: &VmRef) -> Result<Arc<Vm>, Refusal> {
+/// The VM that this part of a [`v1::ConsoleRef`] names.
+///
+/// # Errors
+/// As [`console`].
+pub(super) fn known(directory: &Directory, reference: &VmRef) -> Result<Arc<Vm>, Refusal> {
     find(directory, reference)?.ok_or_else(|| {
         if directory.synced {
             return refuse(Reason::NotFound, "this host has no such VM");

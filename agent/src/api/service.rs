@@ -17,11 +17,12 @@ use super::list::{self, Filter};
 use super::open::{self, Refusal};
 use super::refusal::{open_refused, status};
 use super::watch::Watcher;
-use super::{convert, stream};
+use super::{convert, diagnose, stream};
 use crate::console::Directory;
 use crate::core::id::PeerIdentity;
 use crate::core::input::INPUT_WINDOW;
 use crate::core::reason::Reason;
+use crate::diagnosis::{Diagnosis, Usage};
 use crate::session::Sessions;
 use crate::session::effects::Effects;
 use crate::shutdown::Tasks;
@@ -39,6 +40,17 @@ pub struct StreamLimits {
     pub watchers: usize,
 }
 
+/// What the calls are done by.
+#[derive(Debug)]
+pub struct Served {
+    /// Opens sessions.
+    pub sessions: Arc<Sessions>,
+    /// Does side effects.
+    pub effects: Effects,
+    /// Finds out why something does not work.
+    pub diagnosis: Diagnosis,
+}
+
 /// The calls of `ConsoleService`.
 #[derive(Debug)]
 pub struct ConsoleApi {
@@ -46,6 +58,7 @@ pub struct ConsoleApi {
     listed: watch::Receiver<u64>,
     sessions: Arc<Sessions>,
     effects: Effects,
+    diagnosis: Diagnosis,
     tasks: Tasks,
     draining: CancellationToken,
     watchers: Arc<Semaphore>,
@@ -57,8 +70,7 @@ impl ConsoleApi {
     pub fn new(
         directory: watch::Receiver<Arc<Directory>>,
         listed: watch::Receiver<u64>,
-        sessions: Arc<Sessions>,
-        effects: Effects,
+        served: Served,
         tasks: Tasks,
         draining: CancellationToken,
         limits: StreamLimits,
@@ -67,13 +79,29 @@ impl ConsoleApi {
         Self {
             directory,
             listed,
-            sessions,
-            effects,
+            sessions: served.sessions,
+            effects: served.effects,
+            diagnosis: served.diagnosis,
             tasks,
             draining,
             watchers,
             limits,
         }
+    }
+
+    /// What is in use of what is limited.
+    fn usages(&self) -> [Usage; 2] {
+        let (sessions, most) = self.sessions.in_use();
+        let watchers = self.limits.watchers;
+        let of = |key, used, limit| Usage { key, used, limit };
+        [
+            of("limits.sessions", sessions, most),
+            of(
+                "limits.watchers",
+                watchers.saturating_sub(self.watchers.available_permits()),
+                watchers,
+            ),
+        ]
     }
 
     /// A call for a side effect.
@@ -163,16 +191,20 @@ impl ConsoleService for ConsoleApi {
 
     async fn diagnose_console(
         &self,
-        _request: Request<v1::DiagnoseConsoleRequest>,
+        request: Request<v1::DiagnoseConsoleRequest>,
     ) -> Result<Response<v1::DiagnoseConsoleResponse>, Status> {
-        Err(status(Reason::Unsupported, "not served yet"))
+        diagnose::console(&self.diagnosis, &self.directory(), request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn diagnose_host(
         &self,
         _request: Request<v1::DiagnoseHostRequest>,
     ) -> Result<Response<v1::DiagnoseHostResponse>, Status> {
-        Err(status(Reason::Unsupported, "not served yet"))
+        diagnose::host(&self.diagnosis, &self.usages())
+            .await
+            .map(Response::new)
     }
 
     async fn send_break(

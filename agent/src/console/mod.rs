@@ -23,6 +23,7 @@ mod join;
 mod live;
 mod metrics;
 mod pump;
+mod recent;
 mod registry;
 mod report;
 mod shared;
@@ -32,6 +33,7 @@ mod viewer;
 pub use join::{JoinError, JoinRequest};
 pub use live::Console;
 pub use metrics::ConsoleMetrics;
+pub use recent::{MAX_BEGINNING, MAX_NEWEST, Recent};
 pub use registry::{Directory, Registry, RegistryConfig, default_alias};
 pub use state::{
     Availability, ConsoleState, Participant, Roster, SideEffect, SideEffectKind, Status, Target,

@@ -174,6 +174,12 @@ impl Sessions {
         self.metrics.refused(reason);
     }
 
+    /// How many sessions run, and how many may.
+    pub fn in_use(&self) -> (usize, usize) {
+        let free = self.permits.available_permits();
+        (self.limit.saturating_sub(free), self.limit)
+    }
+
     /// Opens a session at `console`. What comes from the client goes to the second half,
     /// what goes to it comes from the first. Waits for nothing, unless a process outside the
     /// agent is to be displaced: then 10 seconds at most.
