@@ -22,8 +22,7 @@ fn ctrl_alt_delete() -> KeyPress {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_break_an_interrupt_a_picture_and_keys() {
     let rig = Rig::start();
-    let mut options = GuestOptions::named("effects");
-    options.kernel.screen = true;
+    let options = GuestOptions::named("effects");
     let (guest, vm) = rig.guest(options, SCREEN).await;
     let (console, endpoint) = rig.endpoint(vm, SERIAL0);
     let ear = Ear::new();
