@@ -7,6 +7,7 @@
 //! ```
 
 mod follow;
+mod hypervisors;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +22,8 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::info;
 use vmconsole_proto::v1::console_service_server::ConsoleServiceServer;
+
+pub use self::hypervisors::Hypervisors;
 
 use self::follow::{Follow, FollowGauges};
 use crate::api::{ConnectionMetrics, ConsoleApi, GrpcLimits, GrpcServer, Served, StreamLimits};

@@ -6,20 +6,17 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{User, geteuid};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, warn};
-use vmconsole_agent::app::{self, App};
-use vmconsole_agent::config::{Config, Endpoints, TcpConsoles};
-use vmconsole_agent::endpoint::{DirectEndpoints, DirectRules, TcpRule};
-use vmconsole_agent::hypervisor::libvirt::{LibvirtConfig, LibvirtHypervisor};
+use vmconsole_agent::app::{self, App, Hypervisors};
+use vmconsole_agent::config::Config;
 use vmconsole_agent::metrics::Metrics;
 use vmconsole_agent::shutdown::Tasks;
 use vmconsole_agent::{telemetry, tls};
 
-/// How long a stop waits for libvirt's connections to close.
-const CLOSE_LIBVIRT: Duration = Duration::from_secs(5);
+/// How long a stop waits for hypervisors' connections to close.
+const CLOSE_HYPERVISORS: Duration = Duration::from_secs(5);
 
 /// Serves the consoles of this host's VMs over gRPC.
 #[derive(Parser)]
@@ -109,27 +106,6 @@ fn raise_descriptors() {
     }
 }
 
-/// Which endpoints the agent may open itself.
-fn direct_rules(endpoints: &Endpoints) -> DirectRules {
-    let mut owners = vec![geteuid().as_raw()];
-    for name in &endpoints.owners {
-        match User::from_name(name) {
-            Ok(Some(user)) => owners.push(user.uid.as_raw()),
-            Ok(None) => debug!(%name, "no such user here: owns no console"),
-            Err(error) => warn!(%name, %error, "the user is not known: owns no console"),
-        }
-    }
-    DirectRules {
-        directories: endpoints.directories.clone(),
-        owners,
-        tcp: match endpoints.tcp {
-            TcpConsoles::Off => TcpRule::Off,
-            TcpConsoles::Loopback => TcpRule::Loopback,
-            TcpConsoles::Any => TcpRule::Any,
-        },
-    }
-}
-
 /// Tells whoever supervises the agent how far it is; without one, nobody is told
 /// (sd_notify(3)).
 fn tell_systemd(state: NotifyState<'_>) {
@@ -145,17 +121,9 @@ async fn serve(config: &Config, metrics: Metrics) -> Result<(), Failure> {
         signal(SignalKind::interrupt())?,
     );
     let tasks = Tasks::new();
-    let direct = DirectEndpoints::new(direct_rules(&config.endpoints), tasks.clone());
-    let from = LibvirtConfig {
-        uri: config.libvirt.uri.clone(),
-        call_timeout: config.libvirt.call_timeout,
-        channels: config.libvirt.channels.clone(),
-        ..LibvirtConfig::default()
-    };
-    let (hypervisor, libvirt) = LibvirtHypervisor::new(from, direct);
-    hypervisor.register_metrics(metrics.registry())?;
-    let app = App::start(config, metrics, hypervisor).await?;
-    tasks.spawn("libvirt", libvirt.run(tasks.token()));
+    let hypervisors = Hypervisors::new(config, metrics.registry(), &tasks)?;
+    let app = App::start(config, metrics, hypervisors.merged()).await?;
+    hypervisors.run(&tasks);
     tell_systemd(NotifyState::Ready);
     tokio::select! {
         _ = terminate.recv() => {}
@@ -165,7 +133,7 @@ async fn serve(config: &Config, metrics: Metrics) -> Result<(), Failure> {
     let stop = async {
         app.stop().await;
         tasks.close();
-        tasks.drained(CLOSE_LIBVIRT).await;
+        tasks.drained(CLOSE_HYPERVISORS).await;
     };
     tokio::select! {
         () = stop => {}
