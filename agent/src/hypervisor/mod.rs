@@ -6,6 +6,7 @@
 mod backoff;
 mod effect;
 pub mod libvirt;
+pub mod qemu;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
