@@ -217,7 +217,10 @@ fn run_qemu(machine: &Machine, images: &Path) {
     machine.must(&["useradd", "--system", "--no-create-home", "qemu-guest"]);
     let unit = QEMU_UNIT
         .replace("IMAGES", images.to_str().unwrap())
-        .replace("CMDLINE", &image::Kernel::default().command_line(false, None));
+        .replace(
+            "CMDLINE",
+            &image::Kernel::default().command_line(false, None),
+        );
     std::fs::write(
         machine.root().join("run/systemd/system/guest.service"),
         &unit,

@@ -23,7 +23,6 @@
 //! All unsafe code is in `ffi`.
 
 mod attachment;
-mod backoff;
 mod calls;
 mod connector;
 mod console_error;
