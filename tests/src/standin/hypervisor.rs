@@ -1,12 +1,12 @@
 //! A hypervisor whose VMs each have one serial console that is a unix socket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use vmconsole_agent::core::id::{Alias, ConsoleId, VmUuid};
-use vmconsole_agent::endpoint::{Direct, Endpoint, Source};
+use vmconsole_agent::endpoint::{Direct, DirectEndpoints, DirectRules, Endpoint, Source, TcpRule};
 use vmconsole_agent::hypervisor::{
     ConsoleDevice, ConsoleKind, Hypervisor, Instance, Inventory, Vm, VmState,
 };
@@ -31,7 +31,7 @@ pub fn vm_uuid(number: usize) -> VmUuid {
 pub struct StandinHypervisor {
     inventory: watch::Sender<Arc<Inventory>>,
     sockets: BTreeMap<VmUuid, PathBuf>,
-    tasks: Tasks,
+    endpoints: Arc<DirectEndpoints>,
 }
 
 impl StandinHypervisor {
@@ -43,6 +43,13 @@ impl StandinHypervisor {
             .enumerate()
             .map(|(number, path)| (vm_uuid(number), path))
             .collect();
+        let directories = sockets.values().filter_map(|path| path.parent());
+        let directories: BTreeSet<_> = directories.map(Path::to_owned).collect();
+        let rules = DirectRules {
+            directories: directories.into_iter().collect(),
+            owners: Vec::new(),
+            tcp: TcpRule::Off,
+        };
         let vms = sockets.iter();
         let vms = vms.map(|(uuid, path)| (*uuid, Arc::new(vm(*uuid, path, true))));
         let inventory = Inventory {
@@ -55,7 +62,7 @@ impl StandinHypervisor {
         Self {
             inventory: watch::Sender::new(Arc::new(inventory)),
             sockets,
-            tasks,
+            endpoints: DirectEndpoints::new(rules, tasks),
         }
     }
 
@@ -101,6 +108,6 @@ impl Hypervisor for StandinHypervisor {
     fn endpoint(&self, console: &ConsoleId) -> Arc<dyn Endpoint> {
         // A console that was never in the inventory has no socket: attaching it fails.
         let path = self.sockets.get(&console.vm).cloned().unwrap_or_default();
-        Arc::new(SocketEndpoint::new(path, self.tasks.clone()))
+        Arc::new(SocketEndpoint::new(path, self.endpoints.clone()))
     }
 }

@@ -115,3 +115,49 @@ pub(super) fn explain_way(path: &Path) -> String {
     }
     format!("{}: the agent may not go there", path.display())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of a group that no test runs in.
+    fn file(mode: u32) -> FileStat {
+        let mut file = stat("/").unwrap();
+        file.st_mode = SFlag::S_IFSOCK.bits() | mode;
+        (file.st_uid, file.st_gid) = (64055, 64056);
+        file
+    }
+
+    #[test]
+    fn a_group_that_may_is_the_way_in() {
+        let told = explain(Path::new("/run/x"), &file(0o660), Access::Use);
+        let facts = "/run/x: the agent (user ";
+        assert!(told.starts_with(facts), "{told}");
+        let facts = "a socket of user 64055 and group 64056, mode 0660";
+        assert!(told.contains(facts), "{told}");
+        assert!(
+            told.ends_with("put the agent's user into group 64056"),
+            "{told}"
+        );
+        let told = explain(Path::new("/run/x"), &file(0o710), Access::Pass);
+        assert!(
+            told.ends_with("put the agent's user into group 64056"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn where_no_group_may_another_way_is_named() {
+        for mode in [0o600, 0o640, 0o620] {
+            let told = explain(Path::new("/run/x"), &file(mode), Access::Use);
+            assert!(told.contains("setfacl -m u:"), "{told}");
+            assert!(told.contains(":rw "), "{told}");
+        }
+    }
+
+    #[test]
+    fn the_last_directory_that_can_be_reached_is_the_one_that_is_named() {
+        let told = explain_way(Path::new("/nowhere/at/all"));
+        assert!(told.starts_with("/: "), "{told}");
+    }
+}

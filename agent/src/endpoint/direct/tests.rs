@@ -361,3 +361,59 @@ async fn telnet_carries_any_byte_and_a_break() {
     let came = until(&mut came, |came| !came.ends.is_empty()).await;
     assert_eq!(came.ends, [EndpointEnd::Eof]);
 }
+
+/// Has this test's thread, and so its runtime, access files as somebody unprivileged.
+fn forgo_privileges() {
+    if geteuid().is_root() {
+        nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65534));
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[tokio::test]
+async fn what_the_agent_may_not_reach_or_open_is_denied_by_its_facts() {
+    let site = Site::new();
+    set_mode(site.dir.path(), 0o755);
+    std::fs::create_dir(site.path("closed")).unwrap();
+    std::fs::create_dir(site.path("closed/inner")).unwrap();
+    let _listener = UnixListener::bind(site.path("socket")).unwrap();
+    let terminal = openpty(None, None).unwrap();
+    let tty = ttyname(&terminal.slave).unwrap();
+    drop(terminal.slave);
+    for path in [&site.path("closed"), &site.path("socket"), &tty] {
+        set_mode(path, 0);
+    }
+    forgo_privileges();
+    let refused = [
+        (
+            Direct::Unix(site.path("closed/inner/x")),
+            site.path("closed"),
+            "pass through it: a directory",
+        ),
+        (
+            Direct::Unix(site.path("socket")),
+            site.path("socket"),
+            "open it: a socket",
+        ),
+        (Direct::Pty(tty.clone()), tty, "open it: a device"),
+    ];
+    for (direct, names, what) in refused {
+        let (sink, _came) = Shown::new();
+        let error = soon(site.direct.attach(&direct, sink)).await.err().unwrap();
+        let EndpointError::Denied(detail) = &error else {
+            panic!("{error:?}");
+        };
+        assert!(
+            detail.starts_with(&format!("{}: ", names.display())),
+            "{detail}"
+        );
+        assert!(
+            detail.contains(what) && detail.contains("mode 0000"),
+            "{detail}"
+        );
+    }
+}

@@ -1,0 +1,8 @@
+//! The endpoints that the agent opens itself, on real QEMUs without libvirt: its monitor on a
+//! chardev, which answers and serves one client, or a machine that floods its serial port.
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+mod console;
+mod flood;
+mod held;
+mod kinds;
