@@ -115,6 +115,7 @@ async fn serve(config: &Config, metrics: Metrics) -> Result<(), Failure> {
     let (hypervisor, libvirt) = LibvirtHypervisor::new(LibvirtConfig {
         uri: config.libvirt.uri.clone(),
         call_timeout: config.libvirt.call_timeout,
+        channels: config.libvirt.channels.clone(),
         ..LibvirtConfig::default()
     });
     hypervisor.register_metrics(metrics.registry())?;

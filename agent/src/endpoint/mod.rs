@@ -7,6 +7,7 @@
 
 mod direct;
 mod source;
+mod telnet;
 
 use std::fmt;
 use std::sync::Arc;

@@ -265,7 +265,8 @@ impl Following {
             self.failed.remove(&vm);
             let (shared, connection) = (Arc::clone(shared), Arc::clone(&self.unit.calls));
             self.reads.push(Box::pin(async move {
-                let read = move || reader::read(&connection, vm);
+                let config = Arc::clone(&shared);
+                let read = move || reader::read(&connection, vm, &config.config.channels);
                 (vm, shared.calls.call(Some(vm), "read a VM", read).await)
             }));
         }

@@ -36,7 +36,7 @@ mod metrics;
 mod reader;
 mod stream_endpoint;
 mod unit;
-mod xml;
+pub mod xml;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +77,8 @@ pub struct LibvirtConfig {
     /// How many calls may be in flight at a time, hung ones included; at least 1, and 0 is
     /// taken for 1. More than four only wait in libvirtd.
     pub calls_in_flight: usize,
+    /// Which channels are served as consoles: names, or their beginnings with `*` after them.
+    pub channels: Vec<String>,
 }
 
 impl Default for LibvirtConfig {
@@ -85,6 +87,7 @@ impl Default for LibvirtConfig {
             uri: DEFAULT_URI.to_owned(),
             call_timeout: DEFAULT_CALL_TIMEOUT,
             calls_in_flight: DEFAULT_CALLS_IN_FLIGHT,
+            channels: Vec::new(),
         }
     }
 }

@@ -28,15 +28,23 @@ pub(super) fn list(connection: &Connection) -> Result<Vec<VmUuid>, LibvirtError>
 
 /// Reads a VM's state and definition. They are two calls: where the VM changes in between, an
 /// event follows and has it read again.
-pub(super) fn read(connection: &Arc<Connection>, vm: VmUuid) -> Result<Reading, LibvirtError> {
-    match read_present(connection, vm) {
+pub(super) fn read(
+    connection: &Arc<Connection>,
+    vm: VmUuid,
+    channels: &[String],
+) -> Result<Reading, LibvirtError> {
+    match read_present(connection, vm, channels) {
         Ok(vm) => Ok(Reading::Present(Arc::new(vm))),
         Err(error) if error.code == code::NO_DOMAIN => Ok(Reading::Gone),
         Err(error) => Err(error),
     }
 }
 
-fn read_present(connection: &Arc<Connection>, uuid: VmUuid) -> Result<Vm, LibvirtError> {
+fn read_present(
+    connection: &Arc<Connection>,
+    uuid: VmUuid,
+    channels: &[String],
+) -> Result<Vm, LibvirtError> {
     let domain = Domain::lookup(connection, &uuid.to_string())?;
     let state = match domain.state()? {
         RawState::Running => VmState::Running,
@@ -46,7 +54,7 @@ fn read_present(connection: &Arc<Connection>, uuid: VmUuid) -> Result<Vm, Libvir
         RawState::Crashed => VmState::Crashed,
         RawState::None => VmState::Unknown,
     };
-    let definition = match xml::parse(&domain.xml()?) {
+    let definition = match xml::parse(&domain.xml()?, channels) {
         Ok(definition) => definition,
         Err(error) => {
             tracing::warn!(vm.uuid = %uuid, error = %error, "the VM's consoles are not known");

@@ -4,45 +4,45 @@
 //! VMs): its length, depth, and what is kept of it are bounded, a document type is refused,
 //! so that no entity is ever expanded, and no input panics.
 
-use quick_xml::XmlVersion;
+mod attribute;
+mod device;
+mod source;
+
 use quick_xml::errors::Error as SyntaxError;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
-use crate::core::id::{Alias, VmUuid};
-use crate::endpoint::Source;
+use self::attribute::{attribute, push_bounded};
+use self::device::{Device, MAX_TYPE_BYTES};
+use crate::core::id::{InvalidId, VmUuid};
 use crate::hypervisor::{ConsoleDevice, ConsoleKind, Instance};
 
 /// The deepest nesting that is read. libvirt's own definitions reach about twelve.
 const MAX_DEPTH: usize = 64;
-/// The most attributes of one element that are looked at.
-const MAX_ATTRIBUTES: usize = 32;
 /// The longest VM name that is kept, in bytes.
 const MAX_NAME_BYTES: usize = 1024;
-/// The longest backend name that is kept, in bytes. libvirt's longest is `spiceport`.
-const MAX_BACKEND_BYTES: usize = 32;
-/// The most consoles that one VM may have.
+/// The most consoles that one VM may have, channels included.
 const MAX_CONSOLES: usize = 64;
 
 /// What a definition says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Definition {
+pub struct Definition {
     /// The VM's UUID.
-    pub(super) uuid: VmUuid,
+    pub uuid: VmUuid,
     /// The VM's name.
-    pub(super) name: String,
+    pub name: String,
     /// The run of its QEMU; absent from the definition of a VM that is off.
-    pub(super) instance: Option<Instance>,
+    pub instance: Option<Instance>,
     /// Its consoles, in order.
-    pub(super) consoles: Vec<ConsoleDevice>,
+    pub consoles: Vec<ConsoleDevice>,
     /// How many console devices were left out: unusable or repeated aliases, or too many.
-    pub(super) left_out: usize,
+    pub left_out: usize,
 }
 
 /// Why a definition cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum XmlError {
+pub enum XmlError {
     /// Not well-formed.
     #[error("the domain's definition is not well-formed XML")]
     Syntax(#[from] SyntaxError),
@@ -72,20 +72,15 @@ enum Tag {
     Devices,
     Serial,
     Console,
+    Channel,
     Other,
-}
-
-/// A `serial` or `console` element while it is being read.
-#[derive(Debug, Default)]
-struct Device {
-    backend: String,
-    target: String,
-    alias: Option<String>,
 }
 
 /// What has been read so far.
 #[derive(Debug, Default)]
-struct State {
+struct State<'a> {
+    /// The names of the channels that are served.
+    channels: &'a [String],
     path: Vec<Tag>,
     complete: bool,
     name: String,
@@ -98,14 +93,19 @@ struct State {
     left_out: usize,
 }
 
-/// Reads a definition as libvirt gives it out, of a VM that runs or one that is off.
+/// Reads a definition as libvirt gives it out, of a VM that runs or one that is off. Of its
+/// channels those are consoles that have one of these names, or, where one ends in `*`, a name
+/// that begins so.
 ///
 /// # Errors
 /// See [`XmlError`].
-pub(super) fn parse(xml: &str) -> Result<Definition, XmlError> {
+pub fn parse(xml: &str, channels: &[String]) -> Result<Definition, XmlError> {
     let mut reader = Reader::from_str(xml);
     reader.config_mut().expand_empty_elements = true;
-    let mut state = State::default();
+    let mut state = State {
+        channels,
+        ..State::default()
+    };
     loop {
         match reader.read_event()? {
             Event::Start(start) => state.start(&start)?,
@@ -128,7 +128,7 @@ pub(super) fn parse(xml: &str) -> Result<Definition, XmlError> {
     }
 }
 
-impl State {
+impl State<'_> {
     fn start(&mut self, start: &BytesStart<'_>) -> Result<(), XmlError> {
         if self.path.len() == MAX_DEPTH {
             return Err(XmlError::TooDeep);
@@ -142,27 +142,26 @@ impl State {
             ([Tag::Domain], "devices") => Tag::Devices,
             ([Tag::Domain, Tag::Devices], "serial") => Tag::Serial,
             ([Tag::Domain, Tag::Devices], "console") => Tag::Console,
-            ([Tag::Domain, Tag::Devices, Tag::Serial | Tag::Console], "target") => {
-                self.device.target = attribute(start, "type", MAX_BACKEND_BYTES)?;
-                Tag::Other
-            }
-            ([Tag::Domain, Tag::Devices, Tag::Serial | Tag::Console], "alias") => {
-                self.device.alias = Some(attribute(start, "name", MAX_NAME_BYTES)?);
+            ([Tag::Domain, Tag::Devices], "channel") => Tag::Channel,
+            (
+                [
+                    Tag::Domain,
+                    Tag::Devices,
+                    Tag::Serial | Tag::Console | Tag::Channel,
+                ],
+                name,
+            ) => {
+                self.device.child(name, start)?;
                 Tag::Other
             }
             _ => Tag::Other,
         };
         match tag {
             Tag::Domain => {
-                let id = attribute(start, "id", MAX_BACKEND_BYTES)?;
+                let id = attribute(start, "id", MAX_TYPE_BYTES)?;
                 self.instance = id.parse().ok().map(Instance);
             }
-            Tag::Serial | Tag::Console => {
-                self.device = Device {
-                    backend: attribute(start, "type", MAX_BACKEND_BYTES)?,
-                    ..Device::default()
-                };
-            }
+            Tag::Serial | Tag::Console | Tag::Channel => self.device = Device::open(start)?,
             _ => {}
         }
         self.path.push(tag);
@@ -171,18 +170,26 @@ impl State {
 
     /// The reader has checked that the end matches the start.
     fn end(&mut self) {
+        let running = self.instance.is_some();
         match self.path.pop() {
             Some(Tag::Serial) => {
-                let index = self.serials;
+                let alias = format!("serial{}", self.serials);
                 self.serials += 1;
-                self.take_device(ConsoleKind::Serial, &format!("serial{index}"));
+                let device = std::mem::take(&mut self.device);
+                self.take(device.console(ConsoleKind::Serial, &alias, running));
             }
             Some(Tag::Console) => {
-                let index = self.virtios;
+                let alias = format!("console{}", self.virtios);
                 self.virtios += 1;
-                // libvirt writes the first serial port a second time, as a console.
-                if !matches!(self.device.target.as_str(), "serial" | "") {
-                    self.take_device(ConsoleKind::Virtio, &format!("console{index}"));
+                let device = std::mem::take(&mut self.device);
+                if !device.is_mirror() {
+                    self.take(device.console(ConsoleKind::Virtio, &alias, running));
+                }
+            }
+            Some(Tag::Channel) => {
+                let device = std::mem::take(&mut self.device);
+                if device.is_channel_of(self.channels) {
+                    self.take(device.channel());
                 }
             }
             Some(Tag::Domain) => self.complete = true,
@@ -190,31 +197,15 @@ impl State {
         }
     }
 
-    /// Keeps the device that ends here. A definition of a VM that is off has no aliases: there
-    /// libvirt will give it `otherwise`.
-    fn take_device(&mut self, kind: ConsoleKind, otherwise: &str) {
-        let device = std::mem::take(&mut self.device);
-        let alias = Alias::new(device.alias.as_deref().unwrap_or(otherwise));
-        let Ok(alias) = alias else {
-            self.left_out += 1;
-            return;
-        };
-        let repeated = self.consoles.iter().any(|console| console.alias == alias);
-        if repeated || self.consoles.len() == MAX_CONSOLES {
-            self.left_out += 1;
-            return;
+    /// Keeps a console, unless its alias is none or repeated, or there are too many.
+    fn take(&mut self, console: Result<ConsoleDevice, InvalidId>) {
+        let repeated = |new: &ConsoleDevice| self.consoles.iter().any(|it| it.alias == new.alias);
+        match console {
+            Ok(console) if self.consoles.len() < MAX_CONSOLES && !repeated(&console) => {
+                self.consoles.push(console);
+            }
+            _ => self.left_out += 1,
         }
-        let source = if device.backend == "pty" {
-            Source::LibvirtConsole
-        } else {
-            Source::Unserved(format!("its backend is \"{}\": use a pty", device.backend))
-        };
-        self.consoles.push(ConsoleDevice {
-            alias,
-            kind,
-            source,
-            backend: device.backend,
-        });
     }
 
     fn text(&mut self, text: &str) {
@@ -245,27 +236,6 @@ impl State {
             left_out: self.left_out,
         })
     }
-}
-
-/// The value of an attribute, `limit` bytes of it at most; empty if it is not there.
-fn attribute(start: &BytesStart<'_>, name: &str, limit: usize) -> Result<String, XmlError> {
-    let mut value = String::new();
-    // Without the check for repeated names, which takes time by the square of their number.
-    for found in start.attributes().with_checks(false).take(MAX_ATTRIBUTES) {
-        let found = found.map_err(SyntaxError::from)?;
-        if found.key.as_ref() == name {
-            let text = found.normalized_value(XmlVersion::Implicit1_0)?;
-            push_bounded(&mut value, &text, limit);
-            break;
-        }
-    }
-    Ok(value)
-}
-
-/// Appends what fits of `text`, at a character's border.
-fn push_bounded(into: &mut String, text: &str, limit: usize) {
-    let room = limit.saturating_sub(into.len());
-    into.push_str(&text[..text.floor_char_boundary(room)]);
 }
 
 #[cfg(test)]

@@ -1,24 +1,30 @@
 //! Real definitions, and ones that somebody made up to do harm.
 
 use super::*;
+use crate::core::id::Alias;
+use crate::endpoint::{Direct, Source};
+use device::{MAX_HOST_BYTES, MAX_PATH_BYTES};
 use proptest::prelude::*;
 
 /// A running VM, as libvirt 9.0 gives it out.
 const RUNNING: &str = include_str!("testdata/running.xml");
 /// The same VM, off.
 const OFF: &str = include_str!("testdata/off.xml");
+/// A running VM whose consoles are sockets, and one channel.
+const DIRECT: &str = include_str!("testdata/direct.xml");
 
-fn device(alias: &str, kind: ConsoleKind, backend: &str) -> ConsoleDevice {
+fn device(alias: &str, kind: ConsoleKind) -> ConsoleDevice {
     ConsoleDevice {
         alias: Alias::new(alias).unwrap(),
         kind,
-        source: if backend == "pty" {
-            Source::LibvirtConsole
-        } else {
-            Source::Unserved(format!("its backend is \"{backend}\": use a pty"))
-        },
-        backend: backend.to_owned(),
+        source: Source::LibvirtConsole,
+        backend: "pty".to_owned(),
     }
+}
+
+/// Reads a definition, of which no channel is served.
+fn parse(xml: &str) -> Result<Definition, XmlError> {
+    super::parse(xml, &[])
 }
 
 /// A domain with `devices`, and `name` as it stands in XML.
@@ -46,8 +52,8 @@ fn a_running_vm() {
     assert_eq!(
         definition.consoles,
         [
-            device("serial0", ConsoleKind::Serial, "pty"),
-            device("console1", ConsoleKind::Virtio, "pty"),
+            device("serial0", ConsoleKind::Serial),
+            device("console1", ConsoleKind::Virtio),
         ]
     );
 }
@@ -63,25 +69,73 @@ fn a_vm_that_is_off_has_the_same_consoles() {
 }
 
 #[test]
-fn other_backends_are_named_and_not_served() {
-    let xml = domain(
-        "vm",
-        "<serial type='unix'><source mode='bind' path='/a'/><target port='0'/>\
-           <alias name='serial0'/></serial>\
-         <serial type='tcp'><target port='1'/><alias name='ua-mine.1'/></serial>\
-         <console type='unix'><target type='serial' port='0'/><alias name='serial0'/></console>\
-         <console type='spicevmc'><target type='virtio' port='1'/></console>\
-         <parallel type='pty'><target port='0'/></parallel>\
-         <channel type='pty'><target type='virtio' name='org.a'/></channel>",
-    );
+fn consoles_on_sockets_and_a_channel() {
+    let channels = ["org.vmconsole.*".to_owned()];
+    let definition = super::parse(DIRECT, &channels).unwrap();
+    let found: Vec<String> = definition
+        .consoles
+        .iter()
+        .map(|console| {
+            let place = match &console.source {
+                Source::Direct(direct) => direct.to_string(),
+                Source::Unserved(why) => format!("not served: {why}"),
+                other => format!("{other:?}"),
+            };
+            format!("{} {} {place}", console.alias, console.backend)
+        })
+        .collect();
     assert_eq!(
-        parse(&xml).unwrap().consoles,
+        found,
         [
-            device("serial0", ConsoleKind::Serial, "unix"),
-            device("ua-mine.1", ConsoleKind::Serial, "tcp"),
-            device("console1", ConsoleKind::Virtio, "spicevmc"),
+            "serial0 pty LibvirtConsole",
+            "serial1 unix socket /run/libvirt/qemu/vma-serial1.sock",
+            "serial2 tcp telnet 127.0.0.1 port 4555",
+            "serial3 tcp tcp ::1 port 4556",
+            "channel:org.vmconsole.shell.0 unix LibvirtChannel",
         ]
     );
+}
+
+#[test]
+fn what_is_no_console_is_not_one() {
+    let xml = domain(
+        "vm",
+        "<serial type='pty'><target port='0'/><alias name='ua-mine.1'/></serial>\
+         <console type='pty'><target type='serial' port='0'/><alias name='ua-mine.1'/></console>\
+         <console type='spicevmc'><target type='virtio' port='1'/></console>\
+         <parallel type='pty'><target port='0'/></parallel>\
+         <channel type='unix'><target type='virtio' name='org.a'/></channel>",
+    );
+    let definition = parse(&xml).unwrap();
+    assert_eq!(aliases(&definition), ["ua-mine.1", "console1"]);
+    assert_eq!(definition.left_out, 0);
+    assert_eq!(definition.consoles[1].backend, "spicevmc");
+}
+
+#[test]
+fn channels_are_served_by_name() {
+    let channel = |name: &str| {
+        format!(
+            "<channel type='unix'><target type='virtio' name='{name}'/>\
+             <alias name='channel0'/></channel>"
+        )
+    };
+    let names = [
+        "org.a", "org.ab", "io.b.1", "io.c", "org.a", "io.ä", "org.qemu", "",
+    ];
+    let devices = names.map(channel).concat()
+        + "<channel type='unix'><target type='guestfwd' name='org.a' port='1'/></channel>";
+    let served = ["org.a", "io.*", "org.q*x"].map(str::to_owned);
+    let definition = super::parse(&domain("vm", &devices), &served).unwrap();
+    assert_eq!(
+        aliases(&definition),
+        ["channel:org.a", "channel:io.b.1", "channel:io.c"]
+    );
+    assert_eq!(definition.left_out, 2, "one repeated, one that is no alias");
+    let all = ["*".to_owned()];
+    let long = channel(&"x".repeat(200));
+    let definition = super::parse(&domain("vm", &long), &all).unwrap();
+    assert_eq!((definition.consoles.len(), definition.left_out), (0, 1));
 }
 
 #[test]
@@ -161,7 +215,7 @@ fn huge_attributes_and_many_of_them_take_no_time_to_speak_of() {
     let devices = format!("<serial type='{huge}'{many}><alias name='serial0'/></serial>");
     let started = std::time::Instant::now();
     let definition = parse(&domain("vm", &devices)).unwrap();
-    assert_eq!(definition.consoles[0].backend.len(), MAX_BACKEND_BYTES);
+    assert_eq!(definition.consoles[0].backend.len(), MAX_TYPE_BYTES);
     assert!(started.elapsed() < std::time::Duration::from_secs(5));
 }
 
@@ -173,6 +227,27 @@ fn every_cut_is_noticed() {
     }
 }
 
+/// Whether nothing of it is longer than it may be, or fit to forge a line of a log.
+fn is_bounded(definition: &Definition) -> bool {
+    let bounded = |source: &Source| match source {
+        Source::LibvirtConsole | Source::LibvirtChannel => true,
+        Source::Unserved(why) => why.len() <= 256 && !why.contains(char::is_control),
+        Source::Direct(Direct::Tcp(tcp)) => tcp.port > 0 && tcp.host.len() <= MAX_HOST_BYTES,
+        Source::Direct(Direct::Unix(path) | Direct::Pty(path)) => {
+            let path = path.to_str().unwrap();
+            path.len() <= MAX_PATH_BYTES && !path.contains(char::is_control)
+        }
+    };
+    let consoles = &definition.consoles;
+    definition.name.len() <= MAX_NAME_BYTES
+        && consoles.len() <= MAX_CONSOLES
+        && consoles.iter().all(|console| {
+            console.backend.len() <= MAX_TYPE_BYTES
+                && console.backend.is_ascii()
+                && bounded(&console.source)
+        })
+}
+
 proptest! {
     #[test]
     fn no_text_panics(text in ".{0,200}") {
@@ -181,17 +256,40 @@ proptest! {
 
     #[test]
     fn no_mutation_panics_and_all_stays_bounded(
+        base in prop::sample::select(&[RUNNING, OFF, DIRECT][..]),
         changes in prop::collection::vec((any::<prop::sample::Index>(), "[<>&'\"/a-z!\\[\\]-]{0,3}"), 1..8)
     ) {
-        let mut xml = RUNNING.to_owned();
+        let mut xml = base.to_owned();
         for (at, with) in changes {
             let at = xml.floor_char_boundary(at.index(xml.len()));
             let end = xml.ceil_char_boundary((at + 1).min(xml.len()));
             xml.replace_range(at..end, &with);
         }
-        if let Ok(definition) = parse(&xml) {
-            prop_assert!(definition.name.len() <= MAX_NAME_BYTES);
-            prop_assert!(definition.consoles.len() <= MAX_CONSOLES);
+        if let Ok(definition) = super::parse(&xml, &["*".to_owned()]) {
+            prop_assert!(is_bounded(&definition), "{definition:?}");
         }
+    }
+
+    #[test]
+    fn no_attribute_panics_and_all_stays_bounded(
+        kind in "serial|console|channel",
+        backend in "pty|unix|tcp|\\PC{0,40}",
+        mode in "bind|connect|",
+        path in "(/[a-z\u{1}\u{e4}]{0,80}){0,3}",
+        host in "[0-9.:a-z\u{e4}%]{0,300}",
+        service in "[0-9]{0,7}|[a-z]{3}",
+        target in "virtio|isa-serial",
+        name in "[a-z.:\u{e4}]{0,150}",
+    ) {
+        let quote = |text: &str| {
+            text.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&apos;")
+        };
+        let device = format!(
+            "<{kind} type='{}'><source mode='{mode}' path='{path}' host='{host}' \
+             service='{service}'/><target type='{target}' name='{name}'/></{kind}>",
+            quote(&backend),
+        );
+        let definition = super::parse(&domain("vm", &device), &["*".to_owned()]).unwrap();
+        prop_assert!(is_bounded(&definition), "{definition:?}");
     }
 }
