@@ -1,6 +1,7 @@
 //! QEMU without libvirt, on real QEMUs.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
+mod attach;
 mod effects;
 mod host;
 mod identity;
