@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{User, geteuid};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, warn};
 use vmconsole_agent::app::{self, App};
-use vmconsole_agent::config::Config;
+use vmconsole_agent::config::{Config, Endpoints, TcpConsoles};
+use vmconsole_agent::endpoint::{DirectEndpoints, DirectRules, TcpRule};
 use vmconsole_agent::hypervisor::libvirt::{LibvirtConfig, LibvirtHypervisor};
 use vmconsole_agent::metrics::Metrics;
 use vmconsole_agent::shutdown::Tasks;
@@ -106,20 +108,43 @@ fn raise_descriptors() {
     }
 }
 
+/// Which endpoints the agent may open itself.
+fn direct_rules(endpoints: &Endpoints) -> DirectRules {
+    let mut owners = vec![geteuid().as_raw()];
+    for name in &endpoints.owners {
+        match User::from_name(name) {
+            Ok(Some(user)) => owners.push(user.uid.as_raw()),
+            Ok(None) => debug!(%name, "no such user here: owns no console"),
+            Err(error) => warn!(%name, %error, "the user is not known: owns no console"),
+        }
+    }
+    DirectRules {
+        directories: endpoints.directories.clone(),
+        owners,
+        tcp: match endpoints.tcp {
+            TcpConsoles::Off => TcpRule::Off,
+            TcpConsoles::Loopback => TcpRule::Loopback,
+            TcpConsoles::Any => TcpRule::Any,
+        },
+    }
+}
+
 async fn serve(config: &Config, metrics: Metrics) -> Result<(), Failure> {
     // Installed before anything starts, so that a stop during the start is not missed.
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
-    let (hypervisor, libvirt) = LibvirtHypervisor::new(LibvirtConfig {
+    let tasks = Tasks::new();
+    let direct = DirectEndpoints::new(direct_rules(&config.endpoints), tasks.clone());
+    let from = LibvirtConfig {
         uri: config.libvirt.uri.clone(),
         call_timeout: config.libvirt.call_timeout,
         channels: config.libvirt.channels.clone(),
         ..LibvirtConfig::default()
-    });
+    };
+    let (hypervisor, libvirt) = LibvirtHypervisor::new(from, direct);
     hypervisor.register_metrics(metrics.registry())?;
-    let tasks = Tasks::new();
     let app = App::start(config, metrics, hypervisor).await?;
     tasks.spawn("libvirt", libvirt.run(tasks.token()));
     tokio::select! {

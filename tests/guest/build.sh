@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the small Linux guest that the tests and the demo boot: Debian's own
-# cloud kernel, and an initramfs of busybox with a login on ttyS0, ttyS1, hvc0.
+# cloud kernel, and an initramfs of busybox with a login on ttyS0, ttyS1, hvc0, on the
+# screen's tty1 where the kernel writes to it, and on a virtio channel.
 # It unpacks packages and installs none; it never starts a guest, needs no root,
 # and refuses to leave a half-built guest behind.
 #
@@ -8,7 +9,9 @@
 #
 # Prints one line on standard output: the directory that holds `vmlinuz`,
 # `initrd.img` and `cmdline`. Progress goes to standard error.
-# Login: root, password "console".
+# Login: root, password "console". Beside its own the kernel's command line may have:
+#   vmc.getty=LIST    terminals with a login, separated by commas; "none" for none
+#   vmc.channel=NAME  a virtio channel that is waited for and gets a shell
 set -eu
 export LC_ALL=C
 
@@ -131,16 +134,20 @@ cat >"$root/init" <<'INIT'
 #!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
 /bin/busybox --install -s
-exec /sbin/init </dev/console >/dev/console 2>&1
+exec </dev/console >/dev/console 2>&1
+# init reads its table once, before anything that the table names: what the guest has is
+# found out first.
+/etc/init.d/rcS
+exec /sbin/init
 INIT
 
 # init resets the terminal settings of the device in the first field: for acpid
 # that must not be the console, where getty has just set its own.
 cat >"$root/etc/inittab" <<'INITTAB'
-::sysinit:/etc/init.d/rcS
 ttyS0::respawn:/sbin/getty -L 115200 ttyS0 vt100
 ttyS1::respawn:/sbin/getty -L 115200 ttyS1 vt100
 hvc0::respawn:/sbin/getty -L 115200 hvc0 vt100
+tty1::respawn:/sbin/getty 38400 tty1 linux
 null::respawn:/sbin/acpid -d
 ::ctrlaltdel:/sbin/reboot
 ::restart:/sbin/init
@@ -156,17 +163,33 @@ hostname guest
 while read -r module; do
 	insmod "/lib/modules/$module.ko" || echo "guest: $module did not load"
 done </lib/modules/order
-# Where a guest has no such device, init would restart its getty for ever. The
-# virtio console (device type 3) appears a moment after its driver.
+argument() {
+	for word in $(cat /proc/cmdline); do
+		case $word in "$1"=*) echo "${word#*=}" ;; esac
+	done
+}
+channel=$(argument vmc.channel)
+port() { grep -lxF "$channel" /sys/class/virtio-ports/*/name 2>/dev/null | cut -d / -f 5; }
+# A console or channel (device type 3) appears a moment after its driver, consoles first.
 if grep -q 0x0003 /sys/bus/virtio/devices/*/device 2>/dev/null; then
 	tries=100
-	while [ ! -c /dev/hvc0 ] && [ "$tries" -gt 0 ]; do
+	while [ "$tries" -gt 0 ]; do
+		if [ -n "$channel" ]; then [ -z "$(port)" ] || break; else [ ! -c /dev/hvc0 ] || break; fi
 		usleep 50000
 		tries=$((tries - 1))
 	done
 fi
+# Where a guest has no such device, init would restart its getty for ever.
 [ -c /dev/hvc0 ] || sed -i /^hvc0:/d /etc/inittab
 [ "$(cat /sys/class/tty/ttyS1/type)" != 0 ] || sed -i /^ttyS1:/d /etc/inittab
+grep -q console=tty0 /proc/cmdline || sed -i /^tty1:/d /etc/inittab
+wanted=$(argument vmc.getty)
+if [ -n "$wanted" ]; then
+	for line in ttyS0 ttyS1 hvc0 tty1; do
+		case ,$wanted, in *",$line,"*) ;; *) sed -i "/^$line:/d" /etc/inittab ;; esac
+	done
+fi
+[ -z "$channel" ] || echo "null::respawn:/sbin/channel-login $(port)" >>/etc/inittab
 # From here on the console is the login's alone: kernel lines stay in dmesg.
 dmesg -n 1
 RCS
@@ -175,6 +198,20 @@ cat >"$root/etc/acpi/PWRF/00000080" <<'POWER'
 #!/bin/sh
 exec poweroff
 POWER
+
+# A channel is no terminal: no echo, no line editing, no carriage returns. Writing waits
+# until the host has connected; when it has gone, reading ends.
+cat >"$root/sbin/channel-login" <<'CHANNEL'
+#!/bin/sh
+exec <>"/dev/$1" >&0 2>&0
+printf '%s login: ' "$(hostname)"
+read -r user
+printf 'Password: '
+read -r password
+[ "$user:$password" = root:console ] || exit 1
+cd /root
+PATH=/sbin:/usr/sbin:/bin:/usr/bin PS1='root@guest:\w# ' exec sh -i
+CHANNEL
 
 # A wide terminal: the shell's echo of a long line stays in one piece.
 cat >"$root/etc/profile" <<'PROFILE'
@@ -190,7 +227,7 @@ echo "root:$password:19000:0:99999:7:::" >"$root/etc/shadow"
 chmod 0600 "$root/etc/shadow"
 echo guest >"$root/etc/hostname"
 echo 'vmconsole test guest on \l' >"$root/etc/issue"
-chmod 0755 "$root/init" "$root/etc/init.d/rcS" "$root/etc/acpi/PWRF/00000080"
+chmod 0755 "$root/init" "$root/sbin/channel-login" "$root/etc/init.d/rcS" "$root/etc/acpi/PWRF/00000080"
 
 result=$work/result
 mkdir "$result"

@@ -6,11 +6,12 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::image::Kernel;
 use crate::libvirtd::{IMAGES, Libvirtd};
 use crate::namespace::NamespaceId;
 use crate::probe::{self, Accelerator};
 use crate::virsh::Virsh;
-use crate::{image, wait};
+use crate::wait;
 
 /// The guest's memory; the kernel and its initramfs need about half of it.
 const MEMORY_MIB: u32 = 128;
@@ -34,6 +35,8 @@ pub struct GuestOptions {
     pub second_serial: bool,
     /// Whether it has a virtio console, `console1`.
     pub virtio_console: bool,
+    /// What its kernel is told.
+    pub kernel: Kernel,
 }
 
 impl GuestOptions {
@@ -43,6 +46,7 @@ impl GuestOptions {
             name: name.into(),
             second_serial: true,
             virtio_console: true,
+            kernel: Kernel::default(),
         }
     }
 }
@@ -218,7 +222,7 @@ fn domain_xml(options: &GuestOptions, accelerator: Accelerator) -> String {
 ",
         domain_type = accelerator.domain_type(),
         name = options.name,
-        command_line = image::command_line(),
+        command_line = options.kernel.command_line(),
         qemu = probe::QEMU,
     )
 }

@@ -22,13 +22,63 @@ pub fn directory() -> &'static Path {
     BUILT.get_or_init(build)
 }
 
-/// The kernel's command line.
-pub fn command_line() -> String {
-    let path = directory().join("cmdline");
-    std::fs::read_to_string(path)
-        .expect("a built guest has a command line")
-        .trim()
-        .to_owned()
+/// What the guest's kernel and its first process are told.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    /// Whether the kernel writes its messages to the first serial port.
+    pub serial_console: bool,
+    /// Whether it writes them to the screen too, where the guest has one.
+    pub screen: bool,
+    /// Where there is a login.
+    pub logins: Logins,
+    /// Further arguments, separated by spaces.
+    pub more: String,
+}
+
+/// Which of the guest's terminals have a login.
+#[derive(Debug, Clone, Copy)]
+pub enum Logins {
+    /// All that the guest has.
+    Everywhere,
+    /// These alone, separated by commas, by the guest's names: `ttyS0,hvc0`.
+    On(&'static str),
+    /// None: nothing answers.
+    Nowhere,
+}
+
+impl Default for Kernel {
+    /// Messages and a login on the serial port, and nothing on the screen.
+    fn default() -> Self {
+        Self {
+            serial_console: true,
+            screen: false,
+            logins: Logins::Everywhere,
+            more: String::new(),
+        }
+    }
+}
+
+impl Kernel {
+    /// The command line.
+    pub fn command_line(&self) -> String {
+        let path = directory().join("cmdline");
+        let usual = std::fs::read_to_string(path).expect("a built guest has a command line");
+        let mut words = Vec::new();
+        // What is named last becomes /dev/console.
+        if self.screen {
+            words.push("console=tty0");
+        }
+        let is_kept = |word: &&str| self.serial_console || !word.starts_with("console=");
+        words.extend(usual.split_whitespace().filter(is_kept));
+        let logins = match self.logins {
+            Logins::Everywhere => String::new(),
+            Logins::On(terminals) => format!("vmc.getty={terminals}"),
+            Logins::Nowhere => "vmc.getty=none".to_owned(),
+        };
+        words.extend(logins.split_whitespace());
+        words.extend(self.more.split_whitespace());
+        words.join(" ")
+    }
 }
 
 /// A relative target directory is meant from the workspace, where cargo was started: a test

@@ -66,7 +66,7 @@ impl Libvirtd {
     /// When something is missing, naming what installs it, or it does not answer.
     pub fn start() -> Self {
         setup::require(&["libvirtd", "virsh", "qemu-system-x86_64"]);
-        user::lookup();
+        user::libvirt_group();
         let dir = tempfile::Builder::new()
             .prefix("vmconsole-libvirtd-")
             .permissions(std::fs::Permissions::from_mode(0o755))

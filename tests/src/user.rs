@@ -1,4 +1,5 @@
-//! The unprivileged user that tests run the agent as. It refuses to run
+//! The unprivileged user that tests and demonstrations run the agent and their own QEMUs as:
+//! whoever started them, or a user made for it where that is root. It refuses to run
 //! anything as root in its stead: without the user a test fails.
 
 use std::ffi::OsStr;
@@ -6,9 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use nix::unistd::{Group, User};
+use nix::unistd::{Group, Uid, User};
 
-use crate::process::LOADER_PATH;
+use crate::process::{LOADER_PATH, tied};
 use crate::setup;
 
 /// The user that `tests/setup.sh test` creates.
@@ -17,12 +18,24 @@ pub const NAME: &str = "vmconsole-test";
 /// The group of libvirt's socket, which the user is a member of.
 pub const GROUP: &str = "libvirt";
 
-/// Looks the unprivileged user up.
+/// The unprivileged user: [`NAME`] where this is root, else whoever this is.
 ///
 /// # Panics
-/// When there is no such user, or it is not in the group of libvirt's socket.
+/// When there is no such user.
 pub fn lookup() -> User {
-    let user = named(NAME);
+    if Uid::effective().is_root() {
+        return named(NAME);
+    }
+    User::from_uid(Uid::effective())
+        .expect("the user database is readable")
+        .expect("whoever runs this is in the user database")
+}
+
+/// Looks the group of libvirt's socket up, in which the unprivileged user is.
+///
+/// # Panics
+/// When there is no such group, or the user is not in it.
+pub fn libvirt_group() -> Group {
     let group = Group::from_name(GROUP)
         .expect("the group database is readable")
         .unwrap_or_else(|| panic!("no group {GROUP}; run: {}", setup::INSTALL));
@@ -31,7 +44,7 @@ pub fn lookup() -> User {
         "user {NAME} is not in group {GROUP}; run: {}",
         setup::INSTALL
     );
-    user
+    group
 }
 
 /// A command that runs `program` as the unprivileged user with its supplementary
@@ -41,10 +54,12 @@ pub fn lookup() -> User {
 /// # Panics
 /// When the user is missing, or cannot reach the program: see [`reachable`].
 pub fn command_as(program: impl AsRef<OsStr>) -> Command {
-    lookup();
+    if !Uid::effective().is_root() {
+        return tied(program);
+    }
     let path = Path::new(program.as_ref());
     assert!(
-        !path.has_root() || others_reach(path),
+        !path.has_root() || others_may(0o001, path),
         "user {NAME} may not execute {}: hand it over by user::reachable",
         path.display()
     );
@@ -58,13 +73,25 @@ pub fn command_as(program: impl AsRef<OsStr>) -> Command {
 /// # Panics
 /// When the program can be neither linked nor copied.
 pub fn reachable(program: &Path, dir: &Path) -> PathBuf {
-    if others_reach(program) {
-        return program.to_path_buf();
+    within_reach(0o001, program, dir)
+}
+
+/// As [`reachable`], for a file that the unprivileged user is to read.
+///
+/// # Panics
+/// When the file can be neither linked nor copied.
+pub fn readable(file: &Path, dir: &Path) -> PathBuf {
+    within_reach(0o004, file, dir)
+}
+
+fn within_reach(permission: u32, file: &Path, dir: &Path) -> PathBuf {
+    if !Uid::effective().is_root() || others_may(permission, file) {
+        return file.to_path_buf();
     }
-    let staged = dir.join(program.file_name().expect("a program has a file name"));
-    if !staged.exists() && std::fs::hard_link(program, &staged).is_err() {
-        std::fs::copy(program, &staged)
-            .unwrap_or_else(|error| panic!("cannot copy {}: {error}", program.display()));
+    let staged = dir.join(file.file_name().expect("a file has a name"));
+    if !staged.exists() && std::fs::hard_link(file, &staged).is_err() {
+        std::fs::copy(file, &staged)
+            .unwrap_or_else(|error| panic!("cannot copy {}: {error}", file.display()));
     }
     staged
 }
@@ -91,15 +118,16 @@ fn named(name: &str) -> User {
         .unwrap_or_else(|| panic!("no user {name}; run: {}", setup::INSTALL))
 }
 
-/// Whether anyone may execute `program` and enter every directory above it.
-fn others_reach(program: &Path) -> bool {
-    let Ok(program) = program.canonicalize() else {
+/// Whether anyone has this permission for `file`, and may enter every directory above it.
+fn others_may(permission: u32, file: &Path) -> bool {
+    let Ok(file) = file.canonicalize() else {
         return false;
     };
-    program.ancestors().all(|path| {
+    let allows = |path: &Path, permission| {
         path.metadata()
-            .is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
-    })
+            .is_ok_and(|metadata| metadata.permissions().mode() & permission == permission)
+    };
+    allows(&file, permission) && file.ancestors().skip(1).all(|dir| allows(dir, 0o001))
 }
 
 #[cfg(test)]
@@ -108,14 +136,14 @@ mod tests {
 
     #[test]
     fn a_command_runs_as_the_user_with_its_groups() {
-        let user = lookup();
+        let (user, group) = (lookup(), libvirt_group());
         let output = command_as("id").stdout(Stdio::piped()).output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         assert!(
             said.starts_with(&format!("uid={}({NAME}) gid=", user.uid)),
             "{said}"
         );
-        assert!(said.contains(&format!("({GROUP})")), "{said}");
+        assert!(said.contains(&format!("({})", group.name)), "{said}");
     }
 
     #[test]

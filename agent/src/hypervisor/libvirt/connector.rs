@@ -25,6 +25,7 @@ use super::calls::CallError;
 use super::counters::Counters;
 use super::lane::Lane;
 use super::reader::{self, Reading};
+use super::rights::not_allowed;
 use super::unit::Unit;
 use crate::core::id::VmUuid;
 use crate::hypervisor::Inventory;
@@ -93,6 +94,7 @@ impl LibvirtTask {
             }
         };
         Counters::bump(&self.shared.counters.connects);
+        *self.shared.connection.lock() = Arc::downgrade(&unit.calls);
         let trouble = match self.list(&unit).await {
             Ok(()) => {
                 backoff.reset();
@@ -239,11 +241,15 @@ impl LibvirtTask {
     }
 
     fn publish(&mut self) {
+        let trouble = match self.inventory.connected {
+            true => not_allowed(&self.shared.config.uri),
+            false => &self.inventory.trouble,
+        };
         self.inventory.providers = vec![Provider {
             name: "libvirt",
             place: self.shared.config.uri.clone(),
             connected: self.inventory.connected,
-            trouble: self.inventory.trouble.clone(),
+            trouble: trouble.to_owned(),
         }];
         self.publish.send_if_modified(|published| {
             let changed = **published != self.inventory;

@@ -22,29 +22,33 @@ pub(super) fn opening(error: &LibvirtError) -> EndpointError {
             EndpointError::NotReady(text)
         }
         code::OPERATION_FAILED => EndpointError::HeldByOther(text),
-        code::OPERATION_DENIED
-        | code::ACCESS_DENIED
-        | code::AUTH_FAILED
-        | code::AUTH_CANCELLED
-        | code::AUTH_UNAVAILABLE => EndpointError::Denied(text),
-        code::SYSTEM_ERROR if matches!(error.errno, EACCES | EPERM) => EndpointError::Denied(text),
+        _ if is_denied(error) => EndpointError::Denied(text),
         code::NO_SUPPORT => EndpointError::Unsupported(text),
-        code::INTERNAL_ERROR if matches!(error.domain, code::FROM_DBUS | code::FROM_POLKIT) => {
-            EndpointError::Denied(text)
-        }
-        code::INTERNAL_ERROR if text.contains("is not using a PTY") => {
-            EndpointError::Unsupported(text)
-        }
-        code::INTERNAL_ERROR if text.contains("cannot find character device") => {
-            EndpointError::NotFound(text)
-        }
+        code::INTERNAL_ERROR if text.contains("is not using a") => EndpointError::Unsupported(text),
+        code::INTERNAL_ERROR if text.contains("cannot find ch") => EndpointError::NotFound(text),
         _ => EndpointError::Unreachable(text),
     }
 }
 
-/// What an error says that ended an open stream.
+/// Whether an error says that the agent lacks a permission.
+pub(super) fn is_denied(error: &LibvirtError) -> bool {
+    match error.code {
+        code::OPERATION_DENIED
+        | code::ACCESS_DENIED
+        | code::AUTH_FAILED
+        | code::AUTH_CANCELLED
+        | code::AUTH_UNAVAILABLE => true,
+        code::SYSTEM_ERROR => matches!(error.errno, EACCES | EPERM),
+        code::INTERNAL_ERROR => matches!(error.domain, code::FROM_DBUS | code::FROM_POLKIT),
+        _ => false,
+    }
+}
+
+/// What an error says that ended an open stream. libvirtd sends the same number when it aborts
+/// a stream because somebody else takes the console, and when QEMU hung up.
 pub(super) fn ending(error: &LibvirtError) -> EndpointEnd {
-    if (error.code, error.domain) == (code::RPC, code::FROM_STREAMS) {
+    let aborted = (error.code, error.domain) == (code::RPC, code::FROM_STREAMS);
+    if aborted && !error.message.contains("unexpected termination") {
         EndpointEnd::Displaced
     } else {
         EndpointEnd::Lost(error.message.clone())
@@ -137,6 +141,21 @@ mod tests {
             ),
             (
                 1,
+                10,
+                0,
+                "channel org.a is not using a UNIX socket",
+                "not supported",
+            ),
+            (1, 10, 0, "cannot find channel org.a", "no such console"),
+            (
+                9,
+                10,
+                0,
+                "Active channel stream exists for this domain",
+                "another process holds the console",
+            ),
+            (
+                1,
                 7,
                 0,
                 "client socket is closed",
@@ -154,6 +173,15 @@ mod tests {
         assert_eq!(
             ending(&error(39, 38, 0, "stream aborted")),
             EndpointEnd::Displaced
+        );
+        assert_eq!(
+            ending(&error(39, 38, 0, "stream had I/O failure")),
+            EndpointEnd::Displaced
+        );
+        let hung_up = "stream had unexpected termination";
+        assert_eq!(
+            ending(&error(39, 38, 0, hung_up)),
+            EndpointEnd::Lost(hung_up.to_owned())
         );
         assert_eq!(
             ending(&error(39, 7, 0, "broken")),

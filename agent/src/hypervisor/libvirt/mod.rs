@@ -28,20 +28,26 @@ mod connector;
 mod console_error;
 mod counters;
 mod dirty;
+mod effect_error;
+mod effects;
+mod endpoint;
 mod ffi;
 mod gate;
+mod holder;
 mod input;
 mod lane;
 mod line;
 mod metrics;
 mod reader;
+mod rights;
 mod stream_endpoint;
 mod unit;
 pub mod xml;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus::Registry;
 use tokio::sync::{Semaphore, watch};
 
@@ -50,11 +56,13 @@ pub use self::connector::LibvirtTask;
 use self::calls::Calls;
 use self::counters::Counters;
 use self::dirty::Dirty;
+use self::endpoint::LibvirtEndpoint;
+use self::ffi::Connection;
 use self::gate::Gate;
-use self::stream_endpoint::StreamEndpoint;
-use super::{Hypervisor, Inventory};
-use crate::core::id::ConsoleId;
-use crate::endpoint::Endpoint;
+use super::{EffectError, Hypervisor, Inventory, Screenshot};
+use crate::core::id::{ConsoleId, VmUuid};
+use crate::core::keys::KeyPress;
+use crate::endpoint::{DirectEndpoints, Endpoint};
 use crate::metrics::MetricsError;
 
 /// Where libvirtd is looked for unless the configuration says otherwise.
@@ -102,17 +110,21 @@ struct Shared {
     /// A console is opened again only when it was let go.
     consoles: Gate<ConsoleId>,
     connecting: Arc<Semaphore>,
+    /// The connection for calls, while there is one.
+    connection: Mutex<Weak<Connection>>,
 }
 
 /// libvirt as a source of VMs.
 pub struct LibvirtHypervisor {
     shared: Arc<Shared>,
     inventory: watch::Receiver<Arc<Inventory>>,
+    direct: Arc<DirectEndpoints>,
 }
 
 impl LibvirtHypervisor {
-    /// A hypervisor that knows nothing until its task is run. Calls nothing yet.
-    pub fn new(config: LibvirtConfig) -> (Arc<Self>, LibvirtTask) {
+    /// A hypervisor that knows nothing until its task is run. Consoles that libvirt gives no
+    /// stream for are opened by `direct`. Calls nothing yet.
+    pub fn new(config: LibvirtConfig, direct: Arc<DirectEndpoints>) -> (Arc<Self>, LibvirtTask) {
         let counters = Arc::new(Counters::default());
         let in_flight = config.calls_in_flight.max(1);
         let shared = Arc::new(Shared {
@@ -122,10 +134,16 @@ impl LibvirtHypervisor {
             dirty: Arc::default(),
             consoles: Gate::default(),
             connecting: Arc::new(Semaphore::new(MAX_CONNECTING)),
+            connection: Mutex::default(),
         });
         let (publish, inventory) = watch::channel(Arc::default());
         let task = LibvirtTask::new(Arc::clone(&shared), publish);
-        (Arc::new(Self { shared, inventory }), task)
+        let hypervisor = Self {
+            shared,
+            inventory,
+            direct,
+        };
+        (Arc::new(hypervisor), task)
     }
 
     /// Has what is counted of libvirt shown in `registry`.
@@ -137,15 +155,34 @@ impl LibvirtHypervisor {
     }
 }
 
+#[async_trait::async_trait]
 impl Hypervisor for LibvirtHypervisor {
     fn inventory(&self) -> watch::Receiver<Arc<Inventory>> {
         self.inventory.clone()
     }
 
     fn endpoint(&self, console: &ConsoleId) -> Arc<dyn Endpoint> {
-        Arc::new(StreamEndpoint::new(
+        Arc::new(LibvirtEndpoint::new(
             Arc::clone(&self.shared),
+            self.inventory.clone(),
+            Arc::clone(&self.direct),
             console.clone(),
         ))
+    }
+
+    async fn send_break(&self, console: &ConsoleId) -> Result<(), EffectError> {
+        self.break_line(console).await
+    }
+
+    async fn send_keys(&self, vm: VmUuid, keys: &KeyPress) -> Result<(), EffectError> {
+        self.press(vm, keys).await
+    }
+
+    async fn inject_nmi(&self, vm: VmUuid) -> Result<(), EffectError> {
+        self.interrupt(vm).await
+    }
+
+    async fn screenshot(&self, vm: VmUuid, screen: u32) -> Result<Screenshot, EffectError> {
+        self.picture(vm, screen).await
     }
 }

@@ -1,5 +1,6 @@
-//! The endpoint of a console that libvirt gives a stream for: a serial port or a virtio
-//! console whose backend is a PTY. It never takes a console from somebody else.
+//! The way to a console that libvirt gives a stream for: a serial port or a virtio console
+//! whose backend is a PTY, or a channel. It takes a console from somebody else only if it is
+//! told to.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use super::Shared;
 use super::attachment::StreamAttachment;
 use super::line::Line;
 use crate::core::id::ConsoleId;
-use crate::endpoint::{Attachment, Claim, Endpoint, EndpointError, OutputSink};
+use crate::endpoint::{Attachment, Claim, EndpointError, OutputSink};
 
 /// One console by way of libvirt.
 pub(super) struct StreamEndpoint {
@@ -28,6 +29,7 @@ impl StreamEndpoint {
     async fn open(
         &self,
         sink: Arc<dyn OutputSink>,
+        claim: Claim,
         turn: Option<OwnedSemaphorePermit>,
     ) -> Result<StreamAttachment, EndpointError> {
         let connecting = Arc::clone(&self.shared.connecting).acquire_owned().await;
@@ -35,7 +37,7 @@ impl StreamEndpoint {
         let attachment = StreamAttachment::new(Arc::clone(&line), turn);
         let (tell, told) = oneshot::channel();
         let opening = move || {
-            let _unheard = tell.send(line.open(sink, connecting));
+            let _unheard = tell.send(line.open(sink, claim, connecting));
         };
         let unreachable =
             |error: &dyn std::error::Error| EndpointError::Unreachable(error.to_string());
@@ -46,14 +48,15 @@ impl StreamEndpoint {
         told.await.map_err(|error| unreachable(&error))??;
         Ok(attachment)
     }
-}
 
-#[async_trait::async_trait]
-impl Endpoint for StreamEndpoint {
-    async fn attach(
+    /// As [`Endpoint::attach`](crate::endpoint::Endpoint::attach).
+    ///
+    /// # Cancel safety
+    /// If dropped, nothing stays attached.
+    pub(super) async fn attach(
         &self,
         sink: Arc<dyn OutputSink>,
-        _claim: Claim,
+        claim: Claim,
     ) -> Result<Box<dyn Attachment>, EndpointError> {
         let limit = self.shared.config.call_timeout;
         let deadline = Instant::now() + limit;
@@ -62,7 +65,7 @@ impl Endpoint for StreamEndpoint {
                 "an earlier attachment of this agent was not let go within {limit:?}"
             )));
         };
-        match timeout_at(deadline, self.open(sink, turn)).await {
+        match timeout_at(deadline, self.open(sink, claim, turn)).await {
             Ok(Ok(attachment)) => Ok(Box::new(attachment)),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(EndpointError::Unreachable(format!(

@@ -24,6 +24,14 @@ pub(super) struct Unit {
     closed: watch::Receiver<Option<CloseReason>>,
 }
 
+/// Has a connection closed whose libvirtd does not answer any more.
+pub(super) fn keep_alive(connection: &Connection) {
+    if let Err(error) = connection.set_keepalive(KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES) {
+        // Not every driver has it (a QEMU driver inside this process has none).
+        tracing::debug!(%error, "no keepalive on a libvirt connection");
+    }
+}
+
 impl Unit {
     /// Connects, and has events add to `dirty`. May block for as long as libvirtd does not
     /// answer.
@@ -39,10 +47,7 @@ impl Unit {
             connection.on_close(move |reason| {
                 close.send_replace(Some(reason));
             })?;
-            if let Err(error) = connection.set_keepalive(KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES) {
-                // Not every driver has it (a QEMU driver inside this process has none).
-                tracing::debug!(%error, "no keepalive on a libvirt connection");
-            }
+            keep_alive(&connection);
             Ok(connection)
         };
         let events = open()?;

@@ -14,6 +14,7 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
 use self::attribute::{attribute, push_bounded};
+pub(super) use self::device::CHANNEL_PREFIX;
 use self::device::{Device, MAX_TYPE_BYTES};
 use crate::core::id::{InvalidId, VmUuid};
 use crate::hypervisor::{ConsoleDevice, ConsoleKind, Instance};
@@ -36,6 +37,8 @@ pub struct Definition {
     pub instance: Option<Instance>,
     /// Its consoles, in order.
     pub consoles: Vec<ConsoleDevice>,
+    /// Whether it has a keyboard that keys can be sent to.
+    pub keyboard: bool,
     /// How many console devices were left out: unusable or repeated aliases, or too many.
     pub left_out: usize,
 }
@@ -73,6 +76,7 @@ enum Tag {
     Serial,
     Console,
     Channel,
+    Input,
     Other,
 }
 
@@ -89,6 +93,7 @@ struct State<'a> {
     device: Device,
     serials: usize,
     virtios: usize,
+    keyboard: bool,
     consoles: Vec<ConsoleDevice>,
     left_out: usize,
 }
@@ -143,6 +148,7 @@ impl State<'_> {
             ([Tag::Domain, Tag::Devices], "serial") => Tag::Serial,
             ([Tag::Domain, Tag::Devices], "console") => Tag::Console,
             ([Tag::Domain, Tag::Devices], "channel") => Tag::Channel,
+            ([Tag::Domain, Tag::Devices], "input") => Tag::Input,
             (
                 [
                     Tag::Domain,
@@ -160,6 +166,9 @@ impl State<'_> {
             Tag::Domain => {
                 let id = attribute(start, "id", MAX_TYPE_BYTES)?;
                 self.instance = id.parse().ok().map(Instance);
+            }
+            Tag::Input => {
+                self.keyboard |= attribute(start, "type", MAX_TYPE_BYTES)? == "keyboard";
             }
             Tag::Serial | Tag::Console | Tag::Channel => self.device = Device::open(start)?,
             _ => {}
@@ -233,6 +242,7 @@ impl State<'_> {
             name: self.name,
             instance: self.instance,
             consoles: self.consoles,
+            keyboard: self.keyboard,
             left_out: self.left_out,
         })
     }

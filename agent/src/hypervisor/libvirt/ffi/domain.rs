@@ -175,7 +175,7 @@ impl Drop for Domain {
 
 unsafe extern "C" {
     /// The C library's `free`, which is what libvirt's documentation asks for.
-    fn free(memory: *mut c_void);
+    pub(super) fn free(memory: *mut c_void);
 }
 
 /// A domain's UUID.

@@ -21,6 +21,14 @@ codes! {
     INTERNAL_ERROR = VIR_ERR_INTERNAL_ERROR;
     /// The driver does not know the call.
     NO_SUPPORT = VIR_ERR_NO_SUPPORT;
+    /// An argument makes no sense: there is no such screen.
+    INVALID_ARG = VIR_ERR_INVALID_ARG;
+    /// The driver cannot do this to such a domain.
+    CONFIG_UNSUPPORTED = VIR_ERR_CONFIG_UNSUPPORTED;
+    /// The driver does not know the argument.
+    ARGUMENT_UNSUPPORTED = VIR_ERR_ARGUMENT_UNSUPPORTED;
+    /// The driver cannot do this, or this QEMU cannot.
+    OPERATION_UNSUPPORTED = VIR_ERR_OPERATION_UNSUPPORTED;
     /// The operation failed: a console is held, or not there yet.
     OPERATION_FAILED = VIR_ERR_OPERATION_FAILED;
     /// The connection's permissions forbid the call (a read-only connection).

@@ -29,14 +29,16 @@
 mod connection;
 mod domain;
 mod domain_event;
+mod effect;
 mod error;
 pub(crate) mod event_loop;
 mod pace;
 mod registry;
+mod screenshot;
 mod stream;
 
 pub(crate) use connection::{CloseReason, Connection};
 pub(crate) use domain::{Domain, MAX_DOMAINS, RawState};
 pub(crate) use domain_event::DomainEvent;
 pub(crate) use error::{LibvirtError, code};
-pub(crate) use stream::{Readiness, Received, Stream};
+pub(crate) use stream::{Readiness, Received, Stream, StreamDevice};

@@ -1,8 +1,8 @@
-//! A console's byte stream, never waiting for bytes to come. Whoever opens one gives it a
-//! connection of its own: see [`Stream::abort`].
+//! A byte stream of a console, which never waits for bytes to come, or of a picture, which
+//! does. Whoever opens one gives it a connection of its own: see [`Stream::abort`].
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{CString, c_int, c_uint, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -27,6 +27,15 @@ pub(crate) struct Readiness {
     pub(crate) readable: bool,
     /// Something can be sent.
     pub(crate) writable: bool,
+}
+
+/// What of a domain a stream is opened to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamDevice<'a> {
+    /// A console or serial port, by its alias.
+    Console(&'a str),
+    /// A channel, by the name that the guest knows.
+    Channel(&'a str),
 }
 
 /// What [`Stream::receive`] found.
@@ -113,32 +122,60 @@ impl std::fmt::Debug for Stream {
 }
 
 impl Stream {
-    /// Opens a domain's console by its alias, without taking it from anybody. May block.
+    /// Opens a domain's device, and takes it from whoever has it only with `force`. May block.
     ///
     /// # Errors
     /// libvirtd's refusal: held, not there yet, not running, no such device, no permission.
-    pub(crate) fn open_console(domain: &Domain, alias: &str) -> Result<Self, LibvirtError> {
-        let alias = CString::new(alias)
-            .map_err(|_| LibvirtError::local("a console's alias contains a zero byte"))?;
-        let connection = Arc::clone(domain.connection());
-        // SAFETY: the connection is alive.
-        let ptr =
-            unsafe { virt_sys::virStreamNew(connection.as_ptr(), virt_sys::VIR_STREAM_NONBLOCK) };
-        let ptr = NonNull::new(ptr).ok_or_else(LibvirtError::last)?;
-        let stream = Self {
-            ptr,
-            callback: Mutex::new(None),
-            connection,
-        };
-        // SAFETY: domain and stream are alive; `alias` ends in NUL and lives through the call.
-        // Flags 0: neither FORCE, which would throw another user out, nor SAFE.
-        check(unsafe {
-            virt_sys::virDomainOpenConsole(domain.as_ptr(), alias.as_ptr(), stream.as_ptr(), 0)
+    pub(crate) fn open(
+        domain: &Domain,
+        device: StreamDevice<'_>,
+        force: bool,
+    ) -> Result<Self, LibvirtError> {
+        let (StreamDevice::Console(name) | StreamDevice::Channel(name)) = device;
+        let name = CString::new(name)
+            .map_err(|_| LibvirtError::local("a console's name contains a zero byte"))?;
+        let stream = Self::new(domain.connection(), virt_sys::VIR_STREAM_NONBLOCK)?;
+        let (domain, name, to) = (domain.as_ptr(), name.as_ptr(), stream.as_ptr());
+        // Without FORCE the flags are 0, and not SAFE either, which drivers need not know.
+        let force = u32::from(force);
+        check(match device {
+            StreamDevice::Console(_) => {
+                let flags = force * virt_sys::VIR_DOMAIN_CONSOLE_FORCE;
+                // SAFETY: domain and stream are alive; `name` ends in NUL and lives through
+                // the call.
+                unsafe { virt_sys::virDomainOpenConsole(domain, name, to, flags) }
+            }
+            StreamDevice::Channel(_) => {
+                let flags = force * virt_sys::VIR_DOMAIN_CHANNEL_FORCE;
+                // SAFETY: as above.
+                unsafe { virt_sys::virDomainOpenChannel(domain, name, to, flags) }
+            }
         })?;
         Ok(stream)
     }
 
-    fn as_ptr(&self) -> virt_sys::virStreamPtr {
+    /// A stream that nothing was opened on yet. `flags`: `VIR_STREAM_NONBLOCK` or 0.
+    pub(super) fn new(connection: &Arc<Connection>, flags: c_uint) -> Result<Self, LibvirtError> {
+        // SAFETY: the connection is alive.
+        let ptr = unsafe { virt_sys::virStreamNew(connection.as_ptr(), flags) };
+        Ok(Self {
+            ptr: NonNull::new(ptr).ok_or_else(LibvirtError::last)?,
+            callback: Mutex::new(None),
+            connection: Arc::clone(connection),
+        })
+    }
+
+    /// Says that all was received. May block.
+    ///
+    /// # Errors
+    /// The far side has an error to tell of what it sent.
+    pub(super) fn finish(&self) -> Result<(), LibvirtError> {
+        // SAFETY: the stream is alive.
+        check(unsafe { virt_sys::virStreamFinish(self.as_ptr()) })
+    }
+
+    /// The raw pointer, valid as long as `self`.
+    pub(super) fn as_ptr(&self) -> virt_sys::virStreamPtr {
         self.ptr.as_ptr()
     }
 
@@ -147,7 +184,8 @@ impl Stream {
         &self.connection
     }
 
-    /// Takes what has come, into the beginning of `buffer`. Does not wait.
+    /// Takes what has come, into the beginning of `buffer`. Does not wait, unless the stream
+    /// was made to.
     ///
     /// # Errors
     /// The stream is broken: aborted by the far side, or its connection is closed. (A dead

@@ -22,11 +22,12 @@ use super::Shared;
 use super::console_error::opening;
 use super::counters::Held;
 use super::ffi::event_loop;
-use super::ffi::{CloseReason, Connection, Domain, LibvirtError, Stream};
+use super::ffi::{CloseReason, Connection, Domain, LibvirtError, Stream, StreamDevice};
 use super::input::Input;
 use super::lane::{Lane, LaneError};
+use super::xml::CHANNEL_PREFIX;
 use crate::core::id::ConsoleId;
-use crate::endpoint::{EndpointError, OutputSink};
+use crate::endpoint::{Claim, EndpointError, OutputSink};
 
 /// How long libvirtd may take to let a console go before the connection is given up.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(1);
@@ -87,20 +88,25 @@ impl Line {
     }
 
     /// Opens the console, with output to `sink` from then on. May block. `connecting` is
-    /// dropped once libvirtd has answered.
+    /// dropped once libvirtd has answered. Others are displaced only by [`Claim::Displace`].
     ///
     /// # Errors
     /// See [`EndpointError`]; the sink is not told of anything then.
     pub(super) fn open<P>(
         self: &Arc<Self>,
         sink: Arc<dyn OutputSink>,
+        claim: Claim,
         connecting: P,
     ) -> Result<(), EndpointError> {
-        self.open_stream(connecting)
+        self.open_stream(claim, connecting)
             .and_then(|stream| self.let_flow(&stream, sink))
     }
 
-    fn open_stream<P>(self: &Arc<Self>, connecting: P) -> Result<Arc<Stream>, EndpointError> {
+    fn open_stream<P>(
+        self: &Arc<Self>,
+        claim: Claim,
+        connecting: P,
+    ) -> Result<Arc<Stream>, EndpointError> {
         self.still_wanted()?;
         let connection = Connection::open(&self.shared.config.uri).map_err(|e| opening(&e))?;
         drop(connecting);
@@ -119,7 +125,12 @@ impl Line {
         connection.on_close(on_close).map_err(|e| opening(&e))?;
         let uuid = self.console.vm.to_string();
         let domain = Domain::lookup(&connection, &uuid).map_err(|e| opening(&e))?;
-        let stream = Stream::open_console(&domain, self.console.alias.as_str());
+        let alias = self.console.alias.as_str();
+        let device = match alias.strip_prefix(CHANNEL_PREFIX) {
+            Some(name) => StreamDevice::Channel(name),
+            None => StreamDevice::Console(alias),
+        };
+        let stream = Stream::open(&domain, device, claim == Claim::Displace);
         stream.map(Arc::new).map_err(|e| opening(&e))
     }
 

@@ -19,7 +19,7 @@ pub(super) const MAX_HOST_BYTES: usize = 253;
 /// The longest service that is kept, in bytes. A port has five.
 const MAX_SERVICE_BYTES: usize = 32;
 /// What a channel's alias begins with; its name follows.
-pub(super) const CHANNEL_PREFIX: &str = "channel:";
+pub(in crate::hypervisor::libvirt) const CHANNEL_PREFIX: &str = "channel:";
 
 /// A device while it is being read.
 #[derive(Debug, Default)]

@@ -59,6 +59,13 @@ fn a_running_vm() {
 }
 
 #[test]
+fn keyboards_are_noticed() {
+    assert!(parse(RUNNING).unwrap().keyboard);
+    let mouse = "<input type='mouse' bus='ps2'/><video><input type='keyboard'/></video>";
+    assert!(!parse(&domain("vm", mouse)).unwrap().keyboard);
+}
+
+#[test]
 fn a_vm_that_is_off_has_the_same_consoles() {
     let (running, off) = (parse(RUNNING).unwrap(), parse(OFF).unwrap());
     assert_eq!(off.instance, None);

@@ -1,0 +1,163 @@
+//! What a guest without libvirt is made of, and how QEMU is told so.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::{Chardev, Paths};
+use crate::image::Kernel;
+
+/// The first serial port, the guest's `ttyS0`, with the kernel's messages.
+pub const SERIAL0: &str = "serial0";
+/// The second serial port, the guest's `ttyS1`.
+pub const SERIAL1: &str = "serial1";
+/// The virtio console, the guest's `hvc0`.
+pub const CONSOLE1: &str = "console1";
+/// The virtio channel, the guest's port [`CHANNEL_NAME`].
+pub const CHANNEL: &str = "channel0";
+/// The name by which the guest knows its channel.
+pub const CHANNEL_NAME: &str = "org.example.shell.0";
+
+/// The guest's memory; the kernel and its initramfs need about half of it.
+const MEMORY_MIB: u32 = 128;
+
+/// What a QEMU begins with.
+#[derive(Debug, Clone)]
+pub enum Boot {
+    /// The guest's kernel and initramfs.
+    Linux(Kernel),
+    /// Nothing, and its processor does not run: a QEMU for who needs no guest.
+    Nothing,
+}
+
+/// What a guest is made of.
+#[derive(Debug, Clone)]
+pub struct QemuOptions {
+    /// Its name: ASCII letters, digits and dashes.
+    pub name: String,
+    /// Its UUID, if QEMU is told one.
+    pub uuid: Option<String>,
+    /// Whether QEMU has a QMP socket for the agent.
+    pub qmp: bool,
+    /// The far end of its first serial port.
+    pub serial0: Option<Chardev>,
+    /// The far end of its second serial port.
+    pub serial1: Option<Chardev>,
+    /// The far end of its virtio console.
+    pub console1: Option<Chardev>,
+    /// The far end of its virtio channel.
+    pub channel: Option<Chardev>,
+    /// Whether it has a screen.
+    pub vga: bool,
+    /// Whether its screen is served by VNC, on a unix socket.
+    pub vnc: bool,
+    /// What it boots.
+    pub boot: Boot,
+}
+
+impl QemuOptions {
+    /// A guest of this name, with a QMP socket and a terminal as its only serial port.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            uuid: None,
+            qmp: true,
+            serial0: Some(Chardev::Pty),
+            serial1: None,
+            console1: None,
+            channel: None,
+            vga: false,
+            vnc: false,
+            boot: Boot::Linux(Kernel::default()),
+        }
+    }
+
+    pub(super) fn arguments(&self, paths: &Paths) -> Vec<OsString> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        assert!(
+            !self.name.is_empty() && self.name.bytes().all(plain),
+            "{:?} is no plain name",
+            self.name
+        );
+        let mut arguments = Arguments::default();
+        arguments.pair("-accel", "tcg");
+        arguments.pair("-machine", "pc");
+        arguments.pair("-m", MEMORY_MIB.to_string());
+        arguments.pair("-name", format!("guest={}", self.name));
+        arguments.pair("-display", "none");
+        arguments.words("-nodefaults -no-user-config");
+        // The test's own monitor; the agent's is another, since a socket serves one client.
+        arguments.pair("-chardev", "stdio,id=tests,signal=off");
+        arguments.pair("-mon", "chardev=tests,mode=control");
+        if let Some(uuid) = &self.uuid {
+            arguments.pair("-uuid", uuid);
+        }
+        if self.qmp {
+            arguments.pair("-qmp", listening(&paths.qmp));
+        }
+        self.consoles(&mut arguments, &paths.consoles);
+        if self.vga {
+            arguments.pair("-vga", "std");
+        }
+        if self.vnc {
+            let socket = paths.consoles.join(format!("{}.vnc", self.name));
+            arguments.pair("-vnc", format!("unix:{}", socket.display()));
+        }
+        match &self.boot {
+            Boot::Linux(kernel) => {
+                arguments.pair("-kernel", &paths.kernel);
+                arguments.pair("-initrd", &paths.initrd);
+                let mut line = kernel.command_line();
+                if self.channel.is_some() {
+                    line.push_str(&format!(" vmc.channel={CHANNEL_NAME}"));
+                }
+                arguments.pair("-append", line);
+            }
+            Boot::Nothing => arguments.words("-S"),
+        }
+        arguments.0
+    }
+
+    fn consoles(&self, arguments: &mut Arguments, dir: &Path) {
+        let socket = |label: &str| dir.join(format!("{}.{label}", self.name));
+        for (label, serial) in [(SERIAL0, self.serial0), (SERIAL1, self.serial1)] {
+            if let Some(chardev) = serial {
+                arguments.pair("-chardev", chardev.option(label, &socket(label)));
+                arguments.pair("-serial", format!("chardev:{label}"));
+            }
+        }
+        if self.console1.is_some() || self.channel.is_some() {
+            arguments.pair("-device", "virtio-serial-pci");
+        }
+        if let Some(chardev) = self.console1 {
+            arguments.pair("-chardev", chardev.option(CONSOLE1, &socket(CONSOLE1)));
+            arguments.pair(
+                "-device",
+                format!("virtconsole,chardev={CONSOLE1},id={CONSOLE1}"),
+            );
+        }
+        if let Some(chardev) = self.channel {
+            arguments.pair("-chardev", chardev.option(CHANNEL, &socket(CHANNEL)));
+            let port = format!("virtserialport,chardev={CHANNEL},name={CHANNEL_NAME},id={CHANNEL}");
+            arguments.pair("-device", port);
+        }
+    }
+}
+
+/// A listening socket, as QEMU's `-qmp` takes it.
+fn listening(path: &Path) -> String {
+    format!("unix:{},server=on,wait=off", path.display())
+}
+
+#[derive(Default)]
+struct Arguments(Vec<OsString>);
+
+impl Arguments {
+    fn pair(&mut self, option: &str, value: impl Into<OsString>) {
+        self.0.push(option.into());
+        self.0.push(value.into());
+    }
+
+    fn words(&mut self, words: &str) {
+        self.0.extend(words.split_whitespace().map(OsString::from));
+    }
+}
