@@ -8,6 +8,9 @@ pub mod config;
 pub mod console;
 pub mod core;
 pub mod endpoint;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod hypervisor;
 pub mod metrics;

@@ -8,10 +8,10 @@
 mod direct;
 mod source;
 #[cfg_attr(
-    not(test),
+    not(any(test, feature = "fuzzing")),
     expect(dead_code, reason = "for TCP endpoints, which come next")
 )]
-mod telnet;
+pub(crate) mod telnet;
 
 use std::fmt;
 use std::sync::Arc;
