@@ -10,6 +10,7 @@ pub mod input;
 pub mod keys;
 pub mod lease;
 pub mod output;
+pub mod pace;
 pub mod position;
 pub mod reason;
 pub mod ring;

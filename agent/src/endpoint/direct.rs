@@ -1,20 +1,60 @@
-//! Endpoints that the agent opens itself: terminals, unix sockets, TCP ports.
+//! Endpoints that the agent opens itself: terminals, unix sockets, TCP ports. Nothing is opened
+//! that the rules do not allow, and nothing that is refused ever notices.
+
+mod access;
+mod attached;
+mod counters;
+mod diag;
+mod far;
+mod ffi;
+mod line;
+mod path;
+mod process;
+mod rest;
+mod taken;
+mod tcp;
+mod terminal;
+mod unix_socket;
+mod wire;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+use nix::unistd::geteuid;
+use prometheus::Registry;
+use tokio::time::timeout;
 
 use super::{Attachment, Direct, EndpointError, Holder, OutputSink};
+use crate::metrics::MetricsError;
 use crate::shutdown::Tasks;
+use attached::Attached;
+use counters::Counters;
+use far::Far;
+use line::Line;
+use unix_socket::RecentSockets;
+use wire::Wire;
+
+/// How long looking for a holder may take.
+const HOLDER_WITHIN: Duration = Duration::from_secs(1);
 
 /// What may be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectRules {
     /// Below which directories sockets and terminals may lie, beside terminals in `/dev/pts`.
     pub directories: Vec<PathBuf>,
-    /// The ids of the users whom they, and the processes behind them, may belong to.
+    /// The ids of the users whom they, and the processes behind them, may belong to, beside the
+    /// agent's own.
     pub owners: Vec<u32>,
     /// Which TCP addresses are connected to.
     pub tcp: TcpRule,
+}
+
+impl DirectRules {
+    /// Whether a console may belong to this user.
+    fn admits(&self, user: u32) -> bool {
+        self.owners.contains(&user)
+    }
 }
 
 /// Which TCP addresses are connected to.
@@ -33,12 +73,28 @@ pub enum TcpRule {
 pub struct DirectEndpoints {
     rules: DirectRules,
     tasks: Tasks,
+    counters: Arc<Counters>,
+    recent: RecentSockets,
 }
 
 impl DirectEndpoints {
     /// Opens by `rules`; what reads runs among `tasks`.
-    pub fn new(rules: DirectRules, tasks: Tasks) -> Arc<Self> {
-        Arc::new(Self { rules, tasks })
+    pub fn new(mut rules: DirectRules, tasks: Tasks) -> Arc<Self> {
+        rules.owners.push(geteuid().as_raw());
+        Arc::new(Self {
+            rules,
+            tasks,
+            counters: Arc::default(),
+            recent: RecentSockets::default(),
+        })
+    }
+
+    /// Registers what is counted here.
+    ///
+    /// # Errors
+    /// [`MetricsError`] if a metric of the same name is registered already.
+    pub fn register_metrics(&self, registry: &Registry) -> Result<(), MetricsError> {
+        counters::register(self.counters.clone(), registry)
     }
 
     /// Attaches, as [`super::Endpoint::attach`] does. Nobody can be displaced from these.
@@ -51,17 +107,59 @@ impl DirectEndpoints {
     pub async fn attach(
         &self,
         direct: &Direct,
-        _sink: Arc<dyn OutputSink>,
+        sink: Arc<dyn OutputSink>,
     ) -> Result<Box<dyn Attachment>, EndpointError> {
-        let _ = (&self.rules, &self.tasks);
-        Err(EndpointError::Unsupported(direct.to_string()))
+        let (wire, far) = self.open(direct).await?;
+        let attached = Attached::begin(wire, far, sink, &self.tasks, &self.counters);
+        Ok(Box::new(attached))
     }
 
-    /// Who else holds it, as far as that can be found out.
+    async fn open(&self, direct: &Direct) -> Result<(Wire, Far), EndpointError> {
+        let rules = &self.rules;
+        match direct {
+            Direct::Pty(path) => {
+                let terminal = terminal::open(rules, path).await?;
+                Ok((Wire::raw(Line::new(terminal)), Far::Terminal))
+            }
+            Direct::Unix(path) => {
+                let unverified = &self.counters.unverified;
+                let (socket, theirs) =
+                    unix_socket::open(rules, path, &self.recent, unverified).await?;
+                Ok((Wire::raw(Line::new(socket)), Far::Unix { theirs }))
+            }
+            Direct::Tcp(address) => {
+                let (socket, local) = tcp::open(rules, address).await?;
+                let line = Line::new(socket);
+                let wire = if address.telnet {
+                    Wire::telnet(line)
+                } else {
+                    Wire::raw(line)
+                };
+                Ok((wire, Far::Tcp { local }))
+            }
+        }
+    }
+
+    /// Who else holds it, as far as that can be found out: of a process of another user only
+    /// where the agent may look into it. Takes a second at most.
     ///
     /// # Cancel safety
     /// Nothing is changed by it.
-    pub async fn holder(&self, _direct: &Direct) -> Option<Holder> {
-        None
+    pub async fn holder(&self, direct: &Direct) -> Option<Holder> {
+        let rules = &self.rules;
+        let find = async {
+            let socket = match direct {
+                Direct::Pty(path) => return terminal::holder(rules, path).await,
+                Direct::Unix(path) => unix_socket::other_connection(rules, path)?,
+                Direct::Tcp(address) => tcp::other_connection(rules, address).await?,
+            };
+            process::with_open(&process::socket_link(socket)).await
+        };
+        timeout(HOLDER_WITHIN, find).await.ok().flatten()
     }
 }
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -7,10 +7,6 @@
 
 mod direct;
 mod source;
-#[cfg_attr(
-    not(any(test, feature = "fuzzing")),
-    expect(dead_code, reason = "for TCP endpoints, which come next")
-)]
 pub(crate) mod telnet;
 
 use std::fmt;

@@ -1,0 +1,228 @@
+//! Connects to TCP ports on which QEMU listens, as far as the operator allows. On this host's
+//! loopback it looks first at whose port it is; of another host's it can know nothing.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use super::diag::{tcp_between, tcp_connected_to, tcp_listening_on};
+use super::far::TcpEnds;
+use super::taken::{Taken, taken};
+use super::{DirectRules, TcpRule};
+use crate::endpoint::{EndpointError, TcpAddress};
+
+/// How long a name's resolution, and each connection, may take.
+const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// How many of a name's addresses are tried.
+const MAX_ADDRESSES: usize = 4;
+
+/// How a host that vanished without a word is found: after this silence, by so many questions
+/// at this distance.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// Connects to `address`, and tells both ends if both are on this host.
+///
+/// # Errors
+/// [`EndpointError`].
+///
+/// # Cancel safety
+/// If dropped, nothing stays connected.
+pub(super) async fn open(
+    rules: &DirectRules,
+    address: &TcpAddress,
+) -> Result<(OwnedFd, Option<TcpEnds>), EndpointError> {
+    let mut last = None;
+    for place in resolve(rules.tcp, address).await? {
+        match open_one(rules, place).await {
+            // Another of the name's addresses may be the one.
+            Err(error @ (EndpointError::NotReady(_) | EndpointError::Unreachable(_))) => {
+                last = Some(error);
+            }
+            done => return done,
+        }
+    }
+    let none = || EndpointError::NotReady(format!("{}: has no address", address.host));
+    Err(last.unwrap_or_else(none))
+}
+
+/// The inode of the socket by which somebody else on this host is connected to `address`.
+pub(super) async fn other_connection(rules: &DirectRules, address: &TcpAddress) -> Option<u32> {
+    let places = resolve(rules.tcp, address).await.ok()?;
+    let mut local = places.into_iter().filter(|place| place.ip().is_loopback());
+    local.find_map(|place| {
+        let client = client_of(place)?;
+        tcp_between(client, place).ok()?.inode
+    })
+}
+
+async fn open_one(
+    rules: &DirectRules,
+    place: SocketAddr,
+) -> Result<(OwnedFd, Option<TcpEnds>), EndpointError> {
+    let local = place.ip().is_loopback();
+    if local {
+        before(rules, place)?;
+    }
+    let stream = connect(place).await?;
+    if !local {
+        return Ok((owned(stream, place)?, None));
+    }
+    let ours = stream.local_addr().map_err(|error| failed(place, &error))?;
+    let theirs = || Ok(tcp_between(place, ours)?.inode);
+    let held = || client_of(place).map(described);
+    let name = format!("tcp {place}");
+    if taken(&stream, &name, theirs, held).await? == Taken::Unknown {
+        return Err(unknown_owner(place));
+    }
+    // Whoever accepted need not be who was asked about before.
+    let user = tcp_between(place, ours).map(|end| end.user);
+    let user = user.map_err(|_| unknown_owner(place))?;
+    if !rules.admits(user) {
+        return Err(wrong_listener(place, user));
+    }
+    let ends = TcpEnds {
+        theirs: place,
+        ours,
+    };
+    Ok((owned(stream, place)?, Some(ends)))
+}
+
+/// The addresses that `address` means and `rule` allows.
+async fn resolve(rule: TcpRule, address: &TcpAddress) -> Result<Vec<SocketAddr>, EndpointError> {
+    let (host, port) = (plain_host(&address.host), address.port);
+    let at = |ips: &[IpAddr]| ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+    if rule == TcpRule::Off {
+        return Err(EndpointError::Denied(format!(
+            "tcp {host} port {port}: endpoints.tcp is \"off\"; \"loopback\" would allow this \
+             host's own"
+        )));
+    }
+    let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+    if host.is_empty() || host == "*" || host.eq_ignore_ascii_case("localhost") {
+        return Ok(at(&[v4, v6]));
+    }
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return match ip.to_canonical() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ok(at(&[v4])),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ok(at(&[v6, v4])),
+            ip if ip.is_loopback() || rule == TcpRule::Any => Ok(at(&[ip])),
+            _ => Err(not_loopback(host, port)),
+        };
+    }
+    if rule != TcpRule::Any {
+        return Err(not_loopback(host, port));
+    }
+    let unresolved = |why: &str| {
+        let detail = format!("tcp {host} port {port}: the name cannot be resolved: {why}");
+        EndpointError::Unreachable(detail)
+    };
+    match timeout(RESOLVE_WITHIN, lookup_host((host, port))).await {
+        Ok(Ok(found)) => Ok(found.take(MAX_ADDRESSES).collect()),
+        Ok(Err(error)) => Err(unresolved(&error.to_string())),
+        Err(_) => Err(unresolved("no answer in time")),
+    }
+}
+
+/// A host as QEMU and libvirt write it, without the brackets around an IPv6 address.
+fn plain_host(host: &str) -> &str {
+    let inside = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    inside.unwrap_or(host)
+}
+
+/// Refuses what need not be connected to in order to know that it is refused.
+fn before(rules: &DirectRules, place: SocketAddr) -> Result<(), EndpointError> {
+    let listeners = tcp_listening_on(place).map_err(|_| unknown_owner(place))?;
+    if listeners.is_empty() {
+        let detail = format!("tcp {place}: nobody listens there");
+        return Err(EndpointError::NotReady(detail));
+    }
+    let foreign = listeners.iter().find(|it| !rules.admits(it.user));
+    if let Some(listener) = foreign {
+        return Err(wrong_listener(place, listener.user));
+    }
+    match client_of(place) {
+        Some(client) => Err(EndpointError::HeldByOther(format!(
+            "tcp {place}: {}",
+            described(client)
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The client whose connection to `place` was accepted.
+fn client_of(place: SocketAddr) -> Option<SocketAddr> {
+    let ends = tcp_connected_to(place).ok()?;
+    let mut accepted = ends.iter().filter(|end| end.inode.is_some());
+    accepted.next().map(|end| end.remote)
+}
+
+fn described(client: SocketAddr) -> String {
+    format!("{client} is connected, and QEMU serves one client")
+}
+
+async fn connect(place: SocketAddr) -> Result<TcpStream, EndpointError> {
+    let socket = match place {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    };
+    let socket = socket.map_err(|error| failed(place, &error))?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_RETRIES);
+    SockRef::from(&socket)
+        .set_tcp_keepalive(&keepalive)
+        .and_then(|()| socket.set_nodelay(true))
+        .map_err(|error| failed(place, &error))?;
+    match timeout(CONNECT_WITHIN, socket.connect(place)).await {
+        Ok(connected) => connected.map_err(|error| failed(place, &error)),
+        Err(_) => {
+            let detail = format!("tcp {place}: no answer in time; is the port filtered?");
+            Err(EndpointError::Unreachable(detail))
+        }
+    }
+}
+
+fn owned(stream: TcpStream, place: SocketAddr) -> Result<OwnedFd, EndpointError> {
+    let stream = stream.into_std().map_err(|error| failed(place, &error))?;
+    Ok(stream.into())
+}
+
+fn failed(place: SocketAddr, error: &std::io::Error) -> EndpointError {
+    if error.kind() == std::io::ErrorKind::ConnectionRefused {
+        return EndpointError::NotReady(format!("tcp {place}: nobody listens there"));
+    }
+    EndpointError::Unreachable(format!("tcp {place}: {error}"))
+}
+
+fn not_loopback(host: &str, port: u16) -> EndpointError {
+    EndpointError::Denied(format!(
+        "tcp {host} port {port}: not an address of this host's loopback; endpoints.tcp = \"any\" \
+         would allow it"
+    ))
+}
+
+fn wrong_listener(place: SocketAddr, user: u32) -> EndpointError {
+    EndpointError::Denied(format!(
+        "tcp {place}: user {user} listens there; add that user to endpoints.owners, if it runs \
+         this VM"
+    ))
+}
+
+fn unknown_owner(place: SocketAddr) -> EndpointError {
+    EndpointError::Denied(format!(
+        "tcp {place}: the kernel does not tell who listens there (sock_diag, which the agent's \
+         sandbox must allow: AF_NETLINK)"
+    ))
+}
+
+#[cfg(test)]
+mod tests;

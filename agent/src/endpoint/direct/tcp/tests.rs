@@ -1,0 +1,99 @@
+use std::net::TcpListener;
+
+use nix::unistd::geteuid;
+
+use super::*;
+
+fn rules(tcp: TcpRule) -> DirectRules {
+    DirectRules {
+        directories: vec![],
+        owners: vec![geteuid().as_raw()],
+        tcp,
+    }
+}
+
+fn at(host: &str, port: u16) -> TcpAddress {
+    TcpAddress {
+        host: host.to_owned(),
+        port,
+        telnet: false,
+    }
+}
+
+async fn addresses(rule: TcpRule, host: &str) -> Result<Vec<String>, EndpointError> {
+    let found = resolve(rule, &at(host, 7)).await?;
+    Ok(found.iter().map(|place| place.ip().to_string()).collect())
+}
+
+#[tokio::test]
+async fn loopback_is_this_host_alone_and_every_address_means_it() {
+    use TcpRule::Loopback;
+    for host in ["127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1", "::ffff:0.0.0.0"] {
+        assert_eq!(
+            addresses(Loopback, host).await.unwrap(),
+            ["127.0.0.1"],
+            "{host}"
+        );
+    }
+    assert_eq!(
+        addresses(Loopback, "127.8.9.1").await.unwrap(),
+        ["127.8.9.1"]
+    );
+    assert_eq!(addresses(Loopback, "[::1]").await.unwrap(), ["::1"]);
+    assert_eq!(
+        addresses(Loopback, "::").await.unwrap(),
+        ["::1", "127.0.0.1"]
+    );
+    for host in ["localhost", "LocalHost", "", "*"] {
+        let both = ["127.0.0.1", "::1"];
+        assert_eq!(addresses(Loopback, host).await.unwrap(), both, "{host}");
+    }
+    let names = [
+        "192.0.2.1",
+        "::ffff:192.0.2.1",
+        "host.example",
+        "127.0.0.1.example",
+        "0",
+        "1",
+    ];
+    for host in names {
+        let error = addresses(Loopback, host).await.unwrap_err();
+        assert!(matches!(&error, EndpointError::Denied(it) if it.contains("endpoints.tcp")));
+    }
+}
+
+#[tokio::test]
+async fn off_is_off_and_any_is_any() {
+    let error = addresses(TcpRule::Off, "127.0.0.1").await.unwrap_err();
+    assert!(matches!(&error, EndpointError::Denied(it) if it.contains("endpoints.tcp")));
+    assert_eq!(
+        addresses(TcpRule::Any, "192.0.2.1").await.unwrap(),
+        ["192.0.2.1"]
+    );
+    assert_eq!(
+        addresses(TcpRule::Any, "0.0.0.0").await.unwrap(),
+        ["127.0.0.1"]
+    );
+}
+
+#[tokio::test]
+async fn a_port_of_another_user_is_not_connected_to() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = at("127.0.0.1", listener.local_addr().unwrap().port());
+    let mut rules = rules(TcpRule::Loopback);
+    rules.owners = vec![geteuid().as_raw() + 1];
+    let error = open(&rules, &address).await.unwrap_err();
+    assert!(matches!(&error, EndpointError::Denied(it) if it.contains("endpoints.owners")));
+    let came = listener.accept().unwrap_err();
+    assert_eq!(came.kind(), std::io::ErrorKind::WouldBlock, "nobody came");
+}
+
+#[tokio::test]
+async fn a_port_on_which_nobody_listens_is_not_ready() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = at("localhost", listener.local_addr().unwrap().port());
+    drop(listener);
+    let error = open(&rules(TcpRule::Loopback), &address).await.unwrap_err();
+    assert!(matches!(error, EndpointError::NotReady(_)), "{error:?}");
+}
