@@ -5,10 +5,14 @@
 //! registration, so that a rate can be taken from the first scrape on. Nothing here knows
 //! what a metric means.
 
+mod counted;
+
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use prometheus::{Histogram, HistogramOpts, TextEncoder};
+
+pub(crate) use counted::{Counted, show};
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

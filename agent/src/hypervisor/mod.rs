@@ -3,8 +3,10 @@
 //! A hypervisor publishes what VMs there are and hands out endpoints to their consoles.
 //! It keeps itself connected: what it publishes says whether it is.
 
+mod backoff;
 mod effect;
 pub mod libvirt;
+pub mod qemu;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

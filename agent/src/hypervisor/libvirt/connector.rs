@@ -20,7 +20,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::backoff::{Backoff, LONGEST_CONNECT, LONGEST_READ};
 use super::calls::CallError;
 use super::counters::Counters;
 use super::lane::Lane;
@@ -28,8 +27,8 @@ use super::reader::{self, Reading};
 use super::rights::not_allowed;
 use super::unit::Unit;
 use crate::core::id::VmUuid;
-use crate::hypervisor::Inventory;
-use crate::hypervisor::Provider;
+use crate::hypervisor::backoff::{Backoff, LONGEST_CONNECT, LONGEST_READ};
+use crate::hypervisor::{Inventory, Provider};
 
 /// The most VMs that are read or wait to be read at a time. More than may be in flight, so
 /// that VMs that are stuck do not take every place.

@@ -1,19 +1,13 @@
-//! Shows the libvirt side's counters to whoever scrapes: they are read when that happens, so
-//! that counting costs an addition and no more.
+//! What the libvirt side's counters are called, for whoever scrapes. It counts nothing itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
-use prometheus::{IntCounter, IntGauge, Registry};
+use prometheus::Registry;
 
 use super::counters::Counters;
-use crate::metrics::MetricsError;
+use crate::metrics::{Counted, MetricsError, show};
 
-type Read = fn(&Counters) -> &AtomicU64;
-
-const COUNTERS: [(&str, &str, Read); 7] = [
+const COUNTERS: [Counted<Counters>; 7] = [
     (
         "vmconsole_libvirt_connects_total",
         "Times that libvirt was connected to",
@@ -51,7 +45,7 @@ const COUNTERS: [(&str, &str, Read); 7] = [
     ),
 ];
 
-const GAUGES: [(&str, &str, Read); 2] = [
+const GAUGES: [Counted<Counters>; 2] = [
     (
         "vmconsole_libvirt_calls_in_flight",
         "Calls that are with libvirt now, those that were given up and hang included",
@@ -64,58 +58,18 @@ const GAUGES: [(&str, &str, Read); 2] = [
     ),
 ];
 
-struct LibvirtMetrics {
-    counters: Arc<Counters>,
-    totals: Vec<(IntCounter, Read)>,
-    gauges: Vec<(IntGauge, Read)>,
-}
-
 /// Registers what `counters` count.
 ///
 /// # Errors
 /// [`MetricsError`] if a metric of the same name is registered already.
 pub(super) fn register(counters: Arc<Counters>, registry: &Registry) -> Result<(), MetricsError> {
-    let total = |(name, help, read)| Ok((IntCounter::new(name, help)?, read));
-    let gauge = |(name, help, read)| Ok((IntGauge::new(name, help)?, read));
-    let metrics = LibvirtMetrics {
-        counters,
-        totals: COUNTERS
-            .map(total)
-            .into_iter()
-            .collect::<Result<_, prometheus::Error>>()?,
-        gauges: GAUGES
-            .map(gauge)
-            .into_iter()
-            .collect::<Result<_, prometheus::Error>>()?,
-    };
-    Ok(registry.register(Box::new(metrics))?)
-}
-
-impl Collector for LibvirtMetrics {
-    fn desc(&self) -> Vec<&Desc> {
-        let totals = self.totals.iter().flat_map(|(total, _)| total.desc());
-        totals
-            .chain(self.gauges.iter().flat_map(|(gauge, _)| gauge.desc()))
-            .collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let now = |read: &Read| read(&self.counters).load(Ordering::Relaxed);
-        for (total, read) in &self.totals {
-            total.inc_by(now(read).saturating_sub(total.get()));
-        }
-        for (gauge, read) in &self.gauges {
-            gauge.set(i64::try_from(now(read)).unwrap_or(i64::MAX));
-        }
-        let totals = self.totals.iter().flat_map(|(total, _)| total.collect());
-        totals
-            .chain(self.gauges.iter().flat_map(|(gauge, _)| gauge.collect()))
-            .collect()
-    }
+    show(registry, counters, &COUNTERS, &GAUGES)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
     use crate::metrics::Metrics;
 

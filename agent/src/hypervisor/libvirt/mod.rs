@@ -22,7 +22,6 @@
 //! All unsafe code is in `ffi`.
 
 mod attachment;
-mod backoff;
 mod calls;
 mod connector;
 mod console_error;

@@ -3,24 +3,26 @@
 use std::time::Duration;
 
 /// The first wait.
-pub(super) const FIRST: Duration = Duration::from_millis(100);
+pub(in crate::hypervisor) const FIRST: Duration = Duration::from_millis(100);
 /// The longest wait for libvirtd. It bounds how long a console stays away after libvirtd is
 /// back, which is to be under three seconds all told.
-pub(super) const LONGEST_CONNECT: Duration = Duration::from_secs(1);
-/// The longest wait before a VM that could not be read is read again.
-pub(super) const LONGEST_READ: Duration = Duration::from_secs(30);
+pub(in crate::hypervisor) const LONGEST_CONNECT: Duration = Duration::from_secs(1);
+/// The longest wait before a VM that could not be read from libvirt is read again.
+pub(in crate::hypervisor) const LONGEST_READ: Duration = Duration::from_secs(30);
+/// The longest wait before a QMP socket that was not served is tried again.
+pub(in crate::hypervisor) const LONGEST_SOCKET: Duration = Duration::from_secs(5);
 
 /// Waits that double from [`FIRST`] up to a limit, each shortened at random by up to a half,
 /// so that agents that lost something together do not come back together.
 #[derive(Clone, Debug)]
-pub(super) struct Backoff {
+pub(in crate::hypervisor) struct Backoff {
     next: Duration,
     longest: Duration,
 }
 
 impl Backoff {
     /// Starts over with [`FIRST`]; `longest` bounds every wait.
-    pub(super) const fn new(longest: Duration) -> Self {
+    pub(in crate::hypervisor) const fn new(longest: Duration) -> Self {
         Self {
             next: FIRST,
             longest,
@@ -28,14 +30,14 @@ impl Backoff {
     }
 
     /// The next wait. `random` is any number; which one decides how much it is shortened.
-    pub(super) fn next(&mut self, random: u32) -> Duration {
+    pub(in crate::hypervisor) fn next(&mut self, random: u32) -> Duration {
         let full = self.next.min(self.longest);
         self.next = full.saturating_mul(2).min(self.longest);
         full - full.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0)
     }
 
     /// Starts over: what was tried has worked.
-    pub(super) const fn reset(&mut self) {
+    pub(in crate::hypervisor) const fn reset(&mut self) {
         self.next = FIRST;
     }
 }

@@ -1,0 +1,87 @@
+//! Side effects over a real QEMU's monitor.
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+use std::time::Duration;
+
+use vmconsole_agent::core::id::{Alias, ConsoleId};
+use vmconsole_agent::core::keys::{Key, KeyPress};
+use vmconsole_agent::hypervisor::{EffectError, Hypervisor, VmState};
+
+use super::host::{Host, Qemu, UUID, uuid};
+
+fn console(alias: &str) -> ConsoleId {
+    ConsoleId {
+        vm: uuid(),
+        alias: Alias::new(alias).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_picture_is_one_of_the_screen() {
+    let host = Host::start();
+    let _qemu = Qemu::start(&host.at("a"), &["-uuid", UUID, "-vga", "std"]);
+    host.until(|now| now.vms.contains_key(&uuid())).await;
+    for _ in 0..3 {
+        let picture = host.hypervisor.screenshot(uuid(), 0).await.unwrap().0;
+        let header = String::from_utf8_lossy(&picture[..32.min(picture.len())]).into_owned();
+        let mut words = header.split_ascii_whitespace();
+        assert_eq!(words.next(), Some("P6"), "{header}");
+        let mut number = || words.next().unwrap().parse::<usize>().unwrap();
+        let (width, height, depth) = (number(), number(), number());
+        let points = width * height * 3;
+        let head = format!("P6\n{width} {height}\n{depth}\n").len();
+        assert_eq!(picture.len(), head + points);
+    }
+    let other = host.hypervisor.screenshot(uuid(), 1).await;
+    assert!(
+        matches!(other, Err(EffectError::Unsupported(_))),
+        "{other:?}"
+    );
+}
+
+#[tokio::test]
+async fn breaks_keys_and_interrupts_are_taken() {
+    let host = Host::start();
+    let _qemu = Qemu::start(&host.at("a"), &["-uuid", UUID, "-serial", "pty"]);
+    host.until(|now| now.vms.contains_key(&uuid())).await;
+    host.hypervisor
+        .send_break(&console("serial0"))
+        .await
+        .unwrap();
+    let none = host.hypervisor.send_break(&console("serial1")).await;
+    assert!(matches!(none, Err(EffectError::NotFound(_))), "{none:?}");
+    let keys = [("ctrl", 29), ("alt", 56), ("delete", 111)];
+    let keys = keys.map(|(name, linux)| Key { name, linux }).into();
+    let hold = Duration::from_millis(50);
+    host.hypervisor
+        .send_keys(uuid(), &KeyPress { keys, hold })
+        .await
+        .unwrap();
+    host.hypervisor.inject_nmi(uuid()).await.unwrap();
+    let blind = host.hypervisor.screenshot(uuid(), 0).await;
+    assert!(
+        matches!(blind, Err(EffectError::Unsupported(_))),
+        "{blind:?}"
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_done_to_a_vm_that_is_off_or_unknown() {
+    let host = Host::start();
+    let unknown = host.hypervisor.inject_nmi(uuid()).await;
+    assert!(
+        matches!(unknown, Err(EffectError::NotFound(_))),
+        "{unknown:?}"
+    );
+    let qemu = Qemu::start(&host.at("a"), &["-uuid", UUID]);
+    host.until(|now| now.vms.contains_key(&uuid())).await;
+    qemu.kill();
+    host.until(|now| {
+        now.vms
+            .get(&uuid())
+            .is_some_and(|vm| vm.state == VmState::Off)
+    })
+    .await;
+    let off = host.hypervisor.inject_nmi(uuid()).await;
+    assert_eq!(off, Err(EffectError::NotRunning));
+}
