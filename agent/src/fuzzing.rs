@@ -4,10 +4,16 @@
 
 use crate::endpoint::telnet;
 use crate::hypervisor::libvirt::xml;
+use crate::hypervisor::qemu::qmp;
 
 /// A domain's definition, as libvirt gives it out.
 pub fn domain_xml(bytes: &[u8]) {
     xml::fuzzing::check(bytes);
+}
+
+/// What a QMP server sends.
+pub fn qmp(bytes: &[u8]) {
+    qmp::fuzzing::check(bytes);
 }
 
 /// What a telnet server sends.

@@ -32,6 +32,11 @@ fn domain_xml() {
 }
 
 #[test]
+fn qmp() {
+    run_corpus("qmp", super::qmp);
+}
+
+#[test]
 fn telnet() {
     run_corpus("telnet", super::telnet);
 }
@@ -45,5 +50,5 @@ fn every_target_is_run() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["domain_xml.rs", "telnet.rs"]);
+    assert_eq!(names, ["domain_xml.rs", "qmp.rs", "telnet.rs"]);
 }
