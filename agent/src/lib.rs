@@ -9,6 +9,9 @@ pub mod console;
 pub mod core;
 pub mod diagnosis;
 pub mod endpoint;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod hypervisor;
 pub mod metrics;

@@ -7,7 +7,7 @@
 
 mod direct;
 mod source;
-mod telnet;
+pub(crate) mod telnet;
 
 use std::fmt;
 use std::sync::Arc;

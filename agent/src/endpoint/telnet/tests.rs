@@ -2,36 +2,12 @@
 
 use proptest::prelude::*;
 
+use super::fuzzing::Heard;
 use super::*;
 
-/// All that a connection made of what came.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Heard {
-    output: Vec<u8>,
-    reply: Vec<u8>,
-    error: Option<TelnetError>,
-}
-
-/// Hears `wire` in pieces that end at `cuts`.
-fn hear_cut(wire: &[u8], cuts: &[prop::sample::Index]) -> Heard {
-    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
-    cuts.extend([0, wire.len()]);
-    cuts.sort_unstable();
-    let (mut telnet, mut heard) = (Telnet::new(), Heard::default());
-    for cut in cuts.windows(2) {
-        let piece = &wire[cut[0]..cut[1]];
-        let before = heard.output.len();
-        let answer = telnet.receive(piece, &mut heard.output, &mut heard.reply);
-        heard.error = answer.err();
-        assert!(heard.output.len() - before <= piece.len());
-        assert!(heard.reply.len() <= 3 * MAX_NEGOTIATIONS as usize);
-        assert!(telnet.held.len() <= OPENING.len());
-    }
-    heard
-}
-
+/// Hears `wire` in one piece.
 fn hear(wire: &[u8]) -> Heard {
-    hear_cut(wire, &[])
+    fuzzing::hear([wire])
 }
 
 fn heard(output: &[u8], reply: &[u8]) -> Heard {
@@ -217,27 +193,21 @@ proptest! {
         wire in pieces(),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
     ) {
-        prop_assert_eq!(hear(&wire), hear_cut(&wire, &cuts));
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
+        cuts.extend([0, wire.len()]);
+        cuts.sort_unstable();
+        let pieces = cuts.windows(2).map(|cut| &wire[cut[0]..cut[1]]);
+        prop_assert_eq!(hear(&wire), fuzzing::hear(pieces));
+    }
+
+    #[test]
+    fn promises_hold_whatever_comes(wire in pieces()) {
+        fuzzing::check(&wire);
     }
 
     #[test]
     fn qemu_gives_its_guest_what_was_sent(bytes in prop::collection::vec(240..=255_u8, 0..50)) {
         let guest: Vec<_> = bytes.iter().copied().map(Some).collect();
         prop_assert_eq!(as_qemu(&sent(&bytes)), guest);
-    }
-
-    #[test]
-    fn whoever_doubles_as_we_do_is_decoded(
-        first in 0..=254_u8,
-        bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(IAC)], 0..200),
-    ) {
-        let bytes = [[first].as_slice(), &bytes].concat();
-        prop_assert_eq!(hear(&sent(&bytes)), heard(&bytes, b""));
-    }
-
-    #[test]
-    fn what_a_guest_of_qemu_writes_comes_as_it_is(guest in pieces()) {
-        let wire = [OPENING.as_slice(), &guest].concat();
-        prop_assert_eq!(hear(&wire), heard(&guest, b""));
     }
 }

@@ -6,6 +6,8 @@
 
 mod attribute;
 mod device;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod source;
 
 use quick_xml::errors::Error as SyntaxError;

@@ -208,7 +208,7 @@ mod tests {
             chunk in 1usize..40,
         ) {
             prop_assert_eq!(all(&bytes, chunk), all(&bytes, bytes.len()));
-            super::super::read_all(&bytes);
+            super::super::fuzzing::check(&bytes);
         }
     }
 }
