@@ -12,6 +12,7 @@
 mod command_line;
 mod dead_proxy;
 mod drain;
+mod endpoint_table;
 mod first_client;
 mod guest_boots;
 mod host;
