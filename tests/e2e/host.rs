@@ -174,8 +174,16 @@ impl Serving {
 
     /// A writer who has logged in and sees the shell's prompt.
     pub(crate) async fn shell(&self, client: &Client, guest: &str) -> Attached {
+        self.shell_on(client, guest, "").await
+    }
+
+    /// The same on the console of this alias.
+    pub(crate) async fn shell_on(&self, client: &Client, guest: &str, alias: &str) -> Attached {
         let mut request = open(guest, v1::Mode::WriteIfFree);
         request.start = tail(1 << 20);
+        if let Some(console) = &mut request.console {
+            alias.clone_into(&mut console.alias);
+        }
         let mut attached = self.attach(client, request).await;
         login(&mut attached.send, &mut attached.receive).await;
         attached

@@ -12,6 +12,8 @@
 mod command_line;
 mod dead_proxy;
 mod drain;
+mod endpoint_table;
+mod endpoints;
 mod first_client;
 mod guest_boots;
 mod host;

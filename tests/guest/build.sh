@@ -10,8 +10,9 @@
 # Prints one line on standard output: the directory that holds `vmlinuz`,
 # `initrd.img` and `cmdline`. Progress goes to standard error.
 # Login: root, password "console". Beside its own the kernel's command line may have:
-#   vmc.getty=LIST    terminals with a login, separated by commas; "none" for none
-#   vmc.channel=NAME  a virtio channel that is waited for and gets a shell
+#   vmc.getty=LIST    terminals with a login, separated by commas, and "channel"; "none" for
+#                     none
+#   vmc.channel=NAME  a virtio channel that is waited for, and gets a shell
 set -eu
 export LC_ALL=C
 
@@ -189,6 +190,7 @@ if [ -n "$wanted" ]; then
 		case ,$wanted, in *",$line,"*) ;; *) sed -i "/^$line:/d" /etc/inittab ;; esac
 	done
 fi
+case ,$wanted, in ,, | *,channel,*) ;; *) channel= ;; esac
 [ -z "$channel" ] || echo "null::respawn:/sbin/channel-login $(port)" >>/etc/inittab
 # From here on the console is the login's alone: kernel lines stay in dmesg.
 dmesg -n 1

@@ -38,7 +38,8 @@ pub struct Kernel {
 pub enum Logins {
     /// All that the guest has.
     Everywhere,
-    /// These alone, separated by commas, by the guest's names: `ttyS0,hvc0`.
+    /// These alone, separated by commas, by the guest's names: `ttyS0,hvc0`. The channel's is
+    /// `channel`.
     On(&'static str),
     /// None: nothing answers.
     Nowhere,

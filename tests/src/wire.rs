@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
 use crate::dialogue::{Dialogue, Line};
@@ -18,6 +19,9 @@ use crate::ready;
 
 /// How long the guest may take to take what is typed.
 const WRITE_BOUND: Duration = Duration::from_secs(60);
+
+/// What the kernel keeps of what comes by TCP and was not read, in bytes.
+const TCP_BUFFER: usize = 16 * 1024;
 
 /// Telnet's "interpret as command".
 const IAC: u8 = 255;
@@ -74,7 +78,11 @@ impl Wire {
             }
             Far::Unix(path) => Opened::Unix(UnixStream::connect(path).expect("QEMU listens")),
             Far::Tcp(address) | Far::Telnet(address) => {
-                Opened::Tcp(TcpStream::connect(address).expect("QEMU listens"))
+                let socket = TcpStream::connect(address).expect("QEMU listens");
+                // One that is given does not grow: a reader that stops reading is to be felt
+                // before megabytes have come.
+                setsockopt(&socket, sockopt::RcvBuf, &TCP_BUFFER).expect("it has a buffer");
+                Opened::Tcp(socket)
             }
         };
         let telnet = matches!(far, Far::Telnet(_)).then(Telnet::default);

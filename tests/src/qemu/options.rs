@@ -50,6 +50,8 @@ pub struct QemuOptions {
     pub firmware_on_serial: bool,
     /// Whether its screen is served by VNC, on a unix socket.
     pub vnc: bool,
+    /// An event of QEMU's own that it writes to its log each time, as `-trace` takes it.
+    pub trace: Option<&'static str>,
     /// What it boots.
     pub boot: Boot,
 }
@@ -68,6 +70,7 @@ impl QemuOptions {
             vga: false,
             firmware_on_serial: false,
             vnc: false,
+            trace: None,
             boot: Boot::Linux(Kernel::default()),
         }
     }
@@ -97,6 +100,9 @@ impl QemuOptions {
             arguments.pair("-qmp", listening(&paths.qmp));
         }
         self.consoles(&mut arguments, &paths.consoles);
+        if let Some(event) = self.trace {
+            arguments.pair("-trace", event);
+        }
         if self.vga {
             arguments.pair("-vga", "std");
         }
