@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::attach::escape::{DEFAULT_KEY, EscapeKey};
 use crate::attach::{self, Wish};
 use crate::connect::{AgentAddress, CredentialPaths};
+use crate::doctor::{self, LogSource};
 use crate::effects::{Press, Target};
 use crate::exit::TABLE;
 use crate::list::Format;
@@ -126,6 +127,8 @@ pub(crate) enum Command {
     Nmi(NmiArgs),
     /// Take a picture of a VM's screen
     Screenshot(ScreenshotArgs),
+    /// Find out why a console, the agent or its host does not work
+    Doctor(DoctorArgs),
     /// Make certificates for development
     Pki {
         /// What about them.
@@ -252,6 +255,45 @@ pub(crate) struct ScreenshotArgs {
     /// Where the PNG goes: a file, which is replaced if it is there, or - for standard output
     #[arg(long, short, value_name = "FILE", value_parser = PathBufValueParser::new().map(Target::from))]
     pub(crate) output: Target,
+}
+
+/// `doctor`.
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Look at the consoles of this VM too, by name or UUID
+    #[arg(value_name = "VM")]
+    vm: Option<String>,
+    /// Only this console of it, by alias
+    #[arg(long, value_name = "ALIAS", requires = "vm")]
+    console: Option<String>,
+    /// One JSON object, whose keys stay as they are
+    #[arg(long)]
+    json: bool,
+    /// The agent's configuration [default: /etc/vmconsole-agent/config.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Look for denials by AppArmor and SELinux in this copy of the kernel's log, or in standard input with -; without it, root looks at the host's own
+    #[arg(long, value_name = "FILE|-")]
+    kernel_log: Option<PathBuf>,
+}
+
+impl From<DoctorArgs> for doctor::Options {
+    fn from(args: DoctorArgs) -> Self {
+        let source = |path: PathBuf| {
+            if path.as_os_str() == "-" {
+                LogSource::Stdin
+            } else {
+                LogSource::File(path)
+            }
+        };
+        Self {
+            vm: args.vm.unwrap_or_default(),
+            console: args.console.unwrap_or_default(),
+            json: args.json,
+            config: args.config,
+            kernel_log: args.kernel_log.map(source),
+        }
+    }
 }
 
 /// `pki`.

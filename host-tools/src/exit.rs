@@ -32,6 +32,8 @@ pub(crate) enum Exit {
     Limited,
     /// The guest did not take all of standard input.
     Undelivered,
+    /// doctor found a warning or a problem.
+    Findings,
     /// A signal, by number.
     Signal(u8),
 }
@@ -67,6 +69,7 @@ pub(crate) const TABLE: &[(&str, &str)] = &[
         "a limit, an idle or time limit, or an operator ended it",
     ),
     ("10", "the guest did not take all of standard input"),
+    ("11", "doctor found a warning or a problem"),
     (
         "128+N",
         "ended by signal N (129 SIGHUP, 130 SIGINT, 131 SIGQUIT, 143 SIGTERM)",
@@ -88,6 +91,7 @@ impl Exit {
             Self::Broken => 8,
             Self::Limited => 9,
             Self::Undelivered => 10,
+            Self::Findings => 11,
             Self::Signal(number) => SIGNAL_BASE.saturating_add(number),
         }
     }
@@ -156,6 +160,7 @@ mod tests {
             Exit::Broken,
             Exit::Limited,
             Exit::Undelivered,
+            Exit::Findings,
         ];
         let listed: Vec<_> = TABLE.iter().map(|(code, _)| (*code).to_owned()).collect();
         let mut wanted: Vec<_> = all.iter().map(|exit| exit.code().to_string()).collect();

@@ -6,6 +6,7 @@
 mod attach;
 mod cli;
 mod connect;
+mod doctor;
 mod effects;
 mod exit;
 mod list;
@@ -25,6 +26,7 @@ use tonic::transport::Channel;
 use crate::attach::AttachError;
 use crate::cli::{Cli, Command, Connection, PkiCommand};
 use crate::connect::{ConnectError, Credentials, Places, connect};
+use crate::doctor::DoctorError;
 use crate::effects::EffectError;
 use crate::exit::Exit;
 use crate::list::ListError;
@@ -43,6 +45,8 @@ enum Failure {
     Attach(#[from] AttachError),
     #[error(transparent)]
     Effect(#[from] EffectError),
+    #[error(transparent)]
+    Doctor(#[from] DoctorError),
     #[error(transparent)]
     Pki(#[from] PkiError),
     #[error("cannot start: no more files or memory")]
@@ -75,14 +79,18 @@ impl Failure {
             Self::Effect(EffectError::Terminal | EffectError::NotAFile(_)) => Exit::Usage,
             Self::List(ListError::Stdout(error))
             | Self::Effect(EffectError::Stdout(error))
+            | Self::Doctor(DoctorError::Stdout(error))
             | Self::Pki(PkiError::Report(error))
                 if error.kind() == std::io::ErrorKind::BrokenPipe =>
             {
                 Exit::Done
             }
-            Self::List(_) | Self::Attach(_) | Self::Effect(_) | Self::Pki(_) | Self::Runtime(_) => {
-                Exit::Failed
-            }
+            Self::List(_)
+            | Self::Attach(_)
+            | Self::Effect(_)
+            | Self::Doctor(_)
+            | Self::Pki(_)
+            | Self::Runtime(_) => Exit::Failed,
         }
     }
 }
@@ -137,6 +145,9 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             args.output.check()?;
             let channel = channel(&to).await?;
             effects::screenshot(channel, &args.vm, args.screen, &args.output).await?;
+        }
+        Command::Doctor(args) => {
+            return Ok(doctor::run(args.into(), &to.agent, channel(&to)).await?);
         }
     }
     Ok(Exit::Done)

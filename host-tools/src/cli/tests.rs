@@ -197,3 +197,46 @@ fn a_picture_needs_a_place() {
     };
     assert_eq!((args.screen, args.output), (1, Target::Stdout));
 }
+
+fn doctor(words: &[&str]) -> Result<doctor::Options, clap::Error> {
+    let words = ["vmconsolectl", "doctor"].iter().chain(words);
+    match Cli::try_parse_from(words)?.command {
+        Command::Doctor(args) => Ok(args.into()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn doctor_is_read_as_meant() {
+    let plain = doctor(&[]).unwrap();
+    let expected = doctor::Options {
+        vm: String::new(),
+        console: String::new(),
+        json: false,
+        config: None,
+        kernel_log: None,
+    };
+    assert_eq!(plain, expected);
+    let words = [
+        "web",
+        "--console",
+        "serial1",
+        "--json",
+        "--config",
+        "c",
+        "--kernel-log",
+        "-",
+    ];
+    let expected = doctor::Options {
+        vm: "web".to_owned(),
+        console: "serial1".to_owned(),
+        json: true,
+        config: Some("c".into()),
+        kernel_log: Some(LogSource::Stdin),
+    };
+    assert_eq!(doctor(&words).unwrap(), expected);
+    let file = doctor(&["--kernel-log", "dmesg.txt"]).unwrap().kernel_log;
+    assert_eq!(file, Some(LogSource::File("dmesg.txt".into())));
+    let no_vm = doctor(&["--console", "serial0"]).unwrap_err();
+    assert_eq!(no_vm.exit_code(), 2);
+}

@@ -35,6 +35,10 @@ pub(crate) struct Script {
     pub(crate) pages: Vec<ListConsolesResponse>,
     /// Refuses side effects from this one on, counted from 0.
     pub(crate) effects_refused: Option<(usize, Status)>,
+    /// What DiagnoseHost answers; otherwise it is not served.
+    pub(crate) host: Option<DiagnoseHostResponse>,
+    /// What DiagnoseConsole answers of each alias; others are NOT_FOUND.
+    pub(crate) diagnoses: Vec<(&'static str, DiagnoseConsoleResponse)>,
     /// What CaptureScreenshot answers.
     pub(crate) picture: Vec<Result<CaptureScreenshotResponse, Status>>,
 }
@@ -301,16 +305,29 @@ impl Service {
 impl ConsoleService for Service {
     async fn diagnose_console(
         &self,
-        _: Request<vmconsole_proto::v1::DiagnoseConsoleRequest>,
-    ) -> Result<Response<vmconsole_proto::v1::DiagnoseConsoleResponse>, Status> {
-        Err(Status::unimplemented("not played here"))
+        request: Request<DiagnoseConsoleRequest>,
+    ) -> Result<Response<DiagnoseConsoleResponse>, Status> {
+        let alias = request.into_inner().console.unwrap().alias;
+        let played = self.script.diagnoses.iter();
+        let found = played
+            .filter(|(known, _)| *known == alias)
+            .map(|(_, answer)| answer);
+        match found.last() {
+            Some(answer) => Ok(Response::new(answer.clone())),
+            None => Err(Status::not_found("no such VM")),
+        }
     }
 
     async fn diagnose_host(
         &self,
-        _: Request<vmconsole_proto::v1::DiagnoseHostRequest>,
-    ) -> Result<Response<vmconsole_proto::v1::DiagnoseHostResponse>, Status> {
-        Err(Status::unimplemented("not played here"))
+        _: Request<DiagnoseHostRequest>,
+    ) -> Result<Response<DiagnoseHostResponse>, Status> {
+        if let Some(refusal) = &self.script.refusal {
+            return Err(refusal.clone());
+        }
+        let answer = self.script.host.clone();
+        let answer = answer.ok_or_else(|| Status::unimplemented("not served"))?;
+        Ok(Response::new(answer))
     }
 
     async fn send_break(

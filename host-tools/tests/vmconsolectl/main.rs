@@ -8,6 +8,7 @@
 )]
 
 mod certificates;
+mod doctor;
 mod effects;
 mod fake_agent;
 mod lists;
