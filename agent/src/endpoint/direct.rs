@@ -32,6 +32,7 @@ use attached::Attached;
 use counters::Counters;
 use far::Far;
 use line::Line;
+pub(crate) use path::usual_name;
 use unix_socket::RecentSockets;
 use wire::Wire;
 

@@ -12,6 +12,7 @@ pub(crate) mod telnet;
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use direct::usual_name;
 pub use direct::{DirectEndpoints, DirectRules, TcpRule};
 pub use source::{Direct, Source, TcpAddress};
 

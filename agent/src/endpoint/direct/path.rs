@@ -127,7 +127,7 @@ fn allowed_directory(
 
 /// `path` under the name that its directory has today: `/var/run` and `/var/lock` are other
 /// names of `/run` and `/run/lock` (FHS 3.0, 5.13), which QEMU is often given.
-fn usual_name(path: &Path) -> PathBuf {
+pub(crate) fn usual_name(path: &Path) -> PathBuf {
     for (old, new) in [("/var/run", "/run"), ("/var/lock", "/run/lock")] {
         if let Ok(rest) = path.strip_prefix(old)
             && std::fs::canonicalize(old).is_ok_and(|real| real == Path::new(new))
