@@ -76,7 +76,11 @@ impl QemuHost {
 
     /// With an agent that is not as usual.
     pub(crate) fn with(change: impl FnOnce(&mut AgentOptions)) -> Self {
-        let dir = QemuDir::new();
+        Self::on(QemuDir::new(), change)
+    }
+
+    /// With an agent that finds QEMUs there that run already.
+    pub(crate) fn on(dir: QemuDir, change: impl FnOnce(&mut AgentOptions)) -> Self {
         let serving = Serving::start(|options| {
             options.serve_qemus(&dir);
             change(options);
@@ -118,7 +122,8 @@ impl DerefMut for QemuHost {
 }
 
 impl Serving {
-    fn start(options: impl FnOnce(&mut AgentOptions)) -> Self {
+    /// An agent of no VM, but for what the options then say.
+    pub(crate) fn start(options: impl FnOnce(&mut AgentOptions)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let pki = Pki::new(dir.path());
         let mut of_no_vm = AgentOptions::without_libvirt(dir.path(), &[PROXY_NAME]);

@@ -11,6 +11,7 @@
 
 mod command_line;
 mod dead_proxy;
+mod diagnosis;
 mod drain;
 mod endpoint_table;
 mod endpoints;

@@ -91,7 +91,7 @@ impl Site {
 }
 
 /// The program with no settings at all.
-fn bare() -> Command {
+pub(crate) fn bare() -> Command {
     let mut command = tied(program("vmconsolectl"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("VMCONSOLE_") {

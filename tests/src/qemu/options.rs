@@ -23,6 +23,8 @@ const MEMORY_MIB: u32 = 128;
 pub enum Boot {
     /// The guest's kernel and initramfs.
     Linux(Kernel),
+    /// Its firmware alone, which finds nothing to boot and waits: a guest that costs little.
+    Firmware,
     /// Nothing, and its processor does not run: a QEMU for who needs no guest.
     Nothing,
 }
@@ -117,6 +119,7 @@ impl QemuOptions {
                 let channel = self.channel.map(|_| CHANNEL_NAME);
                 arguments.pair("-append", kernel.command_line(self.vga, channel));
             }
+            Boot::Firmware => {}
             Boot::Nothing => arguments.words("-S"),
         }
         arguments.0
