@@ -119,5 +119,5 @@ async fn read_only(host: &Host, guest: &Guest) {
     let denied = (Code::Permission, Severity::Problem);
     let denied = found(&client, (guest.name(), SERIAL0), denied).await;
     says(&denied.summary, "libvirt does not let the agent open");
-    says(&denied.next_step, "org.libvirt.api.domain.open-device");
+    says(&denied.next_step, "have libvirt.uri name the one");
 }

@@ -6,6 +6,9 @@ use super::super::path::{NodeKind, Objection};
 use crate::console::Availability;
 use crate::endpoint::{Direct, Source};
 
+/// What libvirt says to whoever came by its read-only socket (`virReportRestrictedError`).
+const READ_ONLY: &str = "read only access";
+
 /// What keeps the agent from the console of a VM that runs; nothing where it has it, or can.
 pub(super) fn rules(facts: &ConsoleFacts, seen: &Seen) -> Option<Finding> {
     let state = &seen.status.state;
@@ -31,7 +34,8 @@ fn waiting(facts: &ConsoleFacts, seen: &Seen) -> Finding {
     Finding::warning(Code::EndpointLost, summary)
         .evidence(with_next_try(facts, seen))
         .next(format!(
-            "wait a moment; if it lasts (it has for {}), see that the VM really runs",
+            "wait a moment; if it lasts (it has for {}), see that the VM really runs; a socket that was removed \
+             comes back with the VM's next start",
             length(age(facts.now, state.since))
         ))
 }
@@ -93,6 +97,11 @@ fn denied(facts: &ConsoleFacts, seen: &Seen) -> Finding {
                 .evidence(detail)
                 .next(format!("compare the path's owner and mode with what user {agent} may do"))
         }
+        _ if detail.contains(READ_ONLY) => {
+            Finding::problem(Code::Permission, "libvirt does not let the agent open the console")
+                .evidence(detail)
+                .next("the agent came by libvirt's read-only socket: have libvirt.uri name the one whose name does not end in -ro, and restart the agent")
+        }
         _ => Finding::problem(Code::Permission, "libvirt does not let the agent open the console")
             .evidence(detail)
             .next(format!(
@@ -138,7 +147,7 @@ fn of_path(path: &PathFacts, agent: &str, detail: &str) -> Finding {
         )),
         Some(Objection::Mode(node)) if node.kind == NodeKind::Terminal => restricted(format!(
             "a terminal of QEMU is for its user alone: reach it through libvirt (libvirt.enabled), or give the \
-             console a unix socket, which group {} may write to", path.group
+             console a unix socket that a group of user {agent} may write to"
         )),
         Some(Objection::Mode(node)) if node.mode & 0o020 != 0 => restricted(format!(
             "add user {agent} to the group: usermod -a -G {} {agent}; restart the agent", path.group
