@@ -17,7 +17,7 @@ use super::{Code, Doctor, Severity, found_of_host, of_host, report, reported, sa
 use crate::host::{BOUND, QemuHost};
 
 /// How long a certificate is valid whose end is to be seen: an agent starts within it.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_good_ends_soon_and_has_ended() {

@@ -100,7 +100,10 @@ async fn held_by_virsh(host: &Host, guest: &Guest) {
     told.expect("virsh is named");
     let finding = found(&client, console, held).await;
     says(&finding.summary, "virsh holds the console");
-    says(&finding.next_step, "displace_outside_holder");
+    says(
+        &finding.next_step,
+        "vmconsolectl attach held serial0 --displace",
+    );
     virsh.send(ESCAPE);
     found(&client, console, good).await;
 }

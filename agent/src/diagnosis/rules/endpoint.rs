@@ -3,6 +3,7 @@
 use super::super::facts::{ConsoleFacts, PathFacts, Seen};
 use super::super::finding::{Code, Finding, age, length};
 use super::super::path::{NodeKind, Objection};
+use super::shell_word;
 use crate::console::Availability;
 use crate::endpoint::{Direct, Source};
 
@@ -15,7 +16,7 @@ pub(super) fn rules(facts: &ConsoleFacts, seen: &Seen) -> Option<Finding> {
     let finding = match state.availability {
         Availability::Attached | Availability::Ready => return None,
         Availability::Waiting => waiting(facts, seen),
-        Availability::HeldByOther => held(seen),
+        Availability::HeldByOther => held(facts, seen),
         Availability::Denied => denied(facts, seen),
         Availability::Unsupported => Finding::problem(
             Code::TypeUnsupported,
@@ -40,7 +41,7 @@ fn waiting(facts: &ConsoleFacts, seen: &Seen) -> Finding {
         ))
 }
 
-fn held(seen: &Seen) -> Finding {
+fn held(facts: &ConsoleFacts, seen: &Seen) -> Finding {
     let state = &seen.status.state;
     let (summary, evidence) = match &state.holder {
         Some(holder) => (
@@ -61,7 +62,10 @@ fn held(seen: &Seen) -> Finding {
     };
     let next = match &seen.status.device.source {
         Source::LibvirtConsole | Source::LibvirtChannel => format!(
-            "{leave}; the agent takes the console up by itself then. To take it away from there: attach with displace_outside_holder"
+            "{leave}; the agent takes the console up by itself then. To take it away from there: vmconsolectl \
+             attach {} {} --displace (displace_outside_holder of a client)",
+            shell_word(&facts.vm),
+            seen.status.id.alias
         ),
         Source::Direct(direct) => format!(
             "{leave}; the agent takes the console up by itself then. Nobody can be displaced from {}",
