@@ -22,7 +22,10 @@ pub enum EffectError {
     /// As much as may wait for the VM waits already. Nothing was done.
     #[error("{0}: try again in a moment")]
     Busy(&'static str),
-    /// The hypervisor could not be reached, did not answer in time, or failed.
+    /// The hypervisor or the console cannot be asked. Nothing was done, and nothing will be.
+    #[error("nothing was done: {0}")]
+    NotDone(String),
+    /// The hypervisor did not answer in time, or failed. It may have been done.
     #[error("the hypervisor did not do it: {0}")]
     Unreachable(String),
 }

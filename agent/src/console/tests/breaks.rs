@@ -132,10 +132,19 @@ async fn a_monitor_that_hangs_holds_up_neither_output_nor_news_nor_the_end() {
     paused.state = VmState::Paused;
     host.inventory.send_replace(inventory([paused]));
     until(&console, |state| state.vm_state == VmState::Paused).await;
+    let behind = console.send_break(None);
+    tokio::pin!(behind);
+    tokio::select! {
+        biased;
+        _ = &mut behind => panic!("the one before hangs"),
+        () = tokio::time::sleep(Duration::from_millis(1)) => {}
+    }
     sink.ended(EndpointEnd::Lost("libvirtd went away".to_owned()));
     state(&mut viewer, Availability::Lost).await;
     let error = asked.await.expect_err("let go");
     assert!(said(&error).contains("may or may not have been sent"));
+    let error = behind.await.expect_err("let go");
+    assert!(matches!(error, EffectError::NotDone(_)), "{error:?}");
     assert!(begun.elapsed() < Duration::from_secs(1));
     host.script.attached().await;
     let begun = Instant::now();

@@ -56,7 +56,7 @@ pub(super) async fn give(
         })?;
     match tokio::time::timeout(limit, outcome).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => Err(EffectError::NotRunning),
+        Ok(Err(_)) => Err(unreachable("its monitor was lost meanwhile")),
         Err(_) => Err(unreachable("its monitor did not answer: see if QEMU hangs")),
     }
 }

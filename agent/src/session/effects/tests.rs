@@ -132,6 +132,10 @@ async fn what_was_not_done_is_counted_by_its_reason_and_told_to_nobody() {
         (EffectError::Denied("polkit".to_owned()), "DENIED"),
         (EffectError::Unsupported("no NMI".to_owned()), "UNSUPPORTED"),
         (EffectError::Busy("much waits"), "LIMIT_REACHED"),
+        (
+            EffectError::NotDone("libvirtd is gone".to_owned()),
+            "ENDPOINT_LOST",
+        ),
     ] {
         *desk.deeds.refusal.lock() = Some(refusal.clone());
         let refused = desk.nmi().await.unwrap_err();
