@@ -43,8 +43,7 @@ impl Console {
     ///
     /// # Errors
     /// See [`EffectError`]. [`EffectError::Unreachable`] says whether the break was sent, was
-    /// not, or may have been; also where the console is not attached, and where more than a few
-    /// breaks wait already.
+    /// not, or may have been; also where the console is not attached.
     ///
     /// # Cancel safety
     /// If dropped, it may or may not be sent.
@@ -57,8 +56,8 @@ impl Console {
             // Those whose caller has left take up no place.
             breaks.retain(|waiting| !waiting.is_given_up());
             if breaks.len() >= MAX_BREAKS {
-                let detail = format!("{MAX_BREAKS} breaks wait to be sent already: try later");
-                return Err(EffectError::Unreachable(detail));
+                let detail = "as many breaks as may wait for the console wait already";
+                return Err(EffectError::Busy(detail));
             }
             breaks.push_back(Break { character, told });
         }

@@ -19,6 +19,9 @@ pub enum EffectError {
     /// The VM has no device for it, or the hypervisor cannot do it.
     #[error("not supported: {0}")]
     Unsupported(String),
+    /// As much as may wait for the VM waits already. Nothing was done.
+    #[error("{0}: try again in a moment")]
+    Busy(&'static str),
     /// The hypervisor could not be reached, did not answer in time, or failed.
     #[error("the hypervisor did not do it: {0}")]
     Unreachable(String),

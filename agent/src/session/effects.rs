@@ -74,7 +74,7 @@ impl EffectRefused {
             | Self::NotConnected(_)
             | Self::Late
             | Self::Picture(_) => Reason::EndpointLost,
-            Self::Limit(_) => Reason::LimitReached,
+            Self::Effect(EffectError::Busy(_)) | Self::Limit(_) => Reason::LimitReached,
             Self::Fault => Reason::Internal,
         }
     }

@@ -50,7 +50,7 @@ pub(super) async fn give(
         .try_send(Order { deed, done })
         .map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
-                unreachable("too much waits for this VM's monitor already: try again")
+                EffectError::Busy("too much waits for this VM's monitor already")
             }
             mpsc::error::TrySendError::Closed(_) => EffectError::NotRunning,
         })?;

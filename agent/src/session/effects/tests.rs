@@ -131,6 +131,7 @@ async fn what_was_not_done_is_counted_by_its_reason_and_told_to_nobody() {
         (EffectError::NotFound("gone".to_owned()), "NOT_FOUND"),
         (EffectError::Denied("polkit".to_owned()), "DENIED"),
         (EffectError::Unsupported("no NMI".to_owned()), "UNSUPPORTED"),
+        (EffectError::Busy("much waits"), "LIMIT_REACHED"),
     ] {
         *desk.deeds.refusal.lock() = Some(refusal.clone());
         let refused = desk.nmi().await.unwrap_err();
