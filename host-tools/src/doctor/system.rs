@@ -74,8 +74,11 @@ pub(super) fn disks() -> Vec<Finding> {
 }
 
 /// What tells a file system from others, how full it is in percent, and how many bytes are
-/// free; nothing for a directory that is not there.
-fn space(path: &Path) -> Result<Option<((u64, u64), u64, u64)>, Errno> {
+/// free.
+type Space = ((u64, u64), u64, u64);
+
+/// Nothing for a directory that is not there.
+fn space(path: &Path) -> Result<Option<Space>, Errno> {
     let stat = match statvfs(path) {
         Ok(stat) => stat,
         Err(Errno::ENOENT) => return Ok(None),

@@ -309,10 +309,10 @@ impl ConsoleService for Service {
     ) -> Result<Response<DiagnoseConsoleResponse>, Status> {
         let alias = request.into_inner().console.unwrap().alias;
         let played = self.script.diagnoses.iter();
-        let found = played
+        let mut found = played
             .filter(|(known, _)| *known == alias)
             .map(|(_, answer)| answer);
-        match found.last() {
+        match found.next_back() {
             Some(answer) => Ok(Response::new(answer.clone())),
             None => Err(Status::not_found("no such VM")),
         }
