@@ -121,7 +121,8 @@ fn check_png(bytes: Vec<u8>) -> Result<Picture, PictureError> {
     let limits = Limits {
         bytes: DECODER_BYTES,
     };
-    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes.as_slice()), limits);
+    let mut whole = Cursor::new(bytes.as_slice());
+    let mut decoder = Decoder::new_with_limits(&mut whole, limits);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
     let head = decoder.read_header_info().map_err(PictureError::Damaged)?;
@@ -129,6 +130,11 @@ fn check_png(bytes: Vec<u8>) -> Result<Picture, PictureError> {
     let mut reader = decoder.read_info().map_err(PictureError::Damaged)?;
     while reader.next_row().map_err(PictureError::Damaged)?.is_some() {}
     reader.finish().map_err(PictureError::Damaged)?;
+    drop(reader);
+    // What ends as a PNG does may have two ends.
+    if usize::try_from(whole.position()) != Ok(bytes.len()) {
+        return Err(PictureError::End);
+    }
     Ok(Picture {
         width,
         height,

@@ -166,6 +166,9 @@ pub(crate) struct AttachArgs {
     /// Why, as told to whoever loses the lease; at most 256 bytes
     #[arg(long, value_name = "TEXT", requires = "takeover", value_parser = reason)]
     reason: Option<String>,
+    /// Take the console away from a program outside the agent that holds it, such as virsh console
+    #[arg(long)]
+    displace: bool,
     /// Begin with this many bytes of earlier output
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     tail: u64,
@@ -188,6 +191,7 @@ impl From<AttachArgs> for attach::Options {
             vm: args.vm,
             console: args.console,
             wish,
+            displace: args.displace,
             tail: args.tail,
             escape: args.escape,
             linger: args.linger,

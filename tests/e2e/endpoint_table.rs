@@ -8,7 +8,7 @@ mod virtio;
 
 use std::time::Duration;
 
-use vmconsole_tests::qemu::{CONSOLE1, Chardev, SERIAL1};
+use vmconsole_tests::qemu::{CONSOLE0, Chardev, SERIAL1};
 use vmconsole_tests::wire::Wire;
 
 use rig::{BOUND, Ended, LINE_BYTES, Received, Rig, drain};
@@ -29,7 +29,7 @@ fn serial(far: Chardev) -> Rig {
 
 /// A virtio console and its far end.
 fn virtio_console(far: Chardev) -> Rig {
-    Rig::boot("table", far, CONSOLE1, "/dev/hvc0")
+    Rig::boot("table", far, CONSOLE0, "/dev/hvc0")
 }
 
 /// What is written while nobody is connected is lost, and nobody is waited for. Whoever then

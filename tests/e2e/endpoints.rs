@@ -5,7 +5,7 @@ use vmconsole_proto::v1;
 use vmconsole_proto::v1::EndpointKind::{LibvirtStream, Pty, TcpSocket, UnixSocket};
 use vmconsole_tests::client::{Client, open};
 use vmconsole_tests::guest::{CHANNEL, CONSOLE1, Guest, GuestOptions, SERIAL0, Serial};
-use vmconsole_tests::qemu::{Chardev, QemuOptions};
+use vmconsole_tests::qemu::{CONSOLE0, Chardev, QemuOptions};
 
 use crate::host::{BOUND, Host, QemuHost, Serving, run, tail};
 
@@ -105,12 +105,12 @@ async fn without_libvirt_a_terminal_a_unix_socket_and_a_virtio_console() {
     let host = QemuHost::start();
     let mut options = QemuOptions::named("endpoint");
     options.serial1 = Some(Chardev::Unix);
-    options.console1 = Some(Chardev::Pty);
+    options.console0 = Some(Chardev::Pty);
     let guest = host.guest(options);
     for (alias, kind, tty) in [
         ("serial0", Pty, "/dev/ttyS0"),
         ("serial1", UnixSocket, "/dev/ttyS1"),
-        (CONSOLE1, Pty, "/dev/hvc0"),
+        (CONSOLE0, Pty, "/dev/hvc0"),
     ] {
         reaches_a_shell(&host, guest.name(), (alias, kind), tty).await;
     }
@@ -122,12 +122,12 @@ async fn without_libvirt_a_tcp_port_a_telnet_port_and_a_virtio_console_on_a_sock
     let mut options = QemuOptions::named("endpoint");
     options.serial0 = Some(Chardev::Tcp);
     options.serial1 = Some(Chardev::Telnet);
-    options.console1 = Some(Chardev::Unix);
+    options.console0 = Some(Chardev::Unix);
     let guest = host.guest(options);
     for (alias, kind, tty) in [
         ("serial0", TcpSocket, "/dev/ttyS0"),
         ("serial1", TcpSocket, "/dev/ttyS1"),
-        (CONSOLE1, UnixSocket, "/dev/hvc0"),
+        (CONSOLE0, UnixSocket, "/dev/hvc0"),
     ] {
         reaches_a_shell(&host, guest.name(), (alias, kind), tty).await;
     }

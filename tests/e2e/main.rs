@@ -11,7 +11,9 @@
 
 mod command_line;
 mod dead_proxy;
+mod diagnosis;
 mod drain;
+mod effects;
 mod endpoint_table;
 mod endpoints;
 mod first_client;
@@ -28,6 +30,8 @@ mod readme;
 mod refusals;
 mod shell;
 mod site;
+mod swapped;
 mod terminal;
+mod virsh;
 mod vmconsolectl;
 mod writer;

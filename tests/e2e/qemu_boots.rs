@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use vmconsole_tests::qemu::{
-    Boot, CHANNEL, CONSOLE1, Chardev, Far, Qemu, QemuDir, QemuOptions, SERIAL0, SERIAL1,
+    Boot, CHANNEL, CONSOLE0, Chardev, Far, Qemu, QemuDir, QemuOptions, SERIAL0, SERIAL1,
 };
 use vmconsole_tests::user;
 use vmconsole_tests::wire::{Wire, WireConsole};
@@ -22,7 +22,7 @@ fn a_login_on_each_endpoint_reaches_a_shell() {
     options.uuid = Some("5c5d1e0e-7a2e-4b8e-9a43-0d2f1f5b7c11".to_owned());
     options.serial0 = Some(Chardev::Unix);
     options.serial1 = Some(Chardev::Telnet);
-    options.console1 = Some(Chardev::Pty);
+    options.console0 = Some(Chardev::Pty);
     options.channel = Some(Chardev::Tcp);
     let begin = Instant::now();
     let mut qemu = Qemu::start(&dir, options);
@@ -34,7 +34,7 @@ fn a_login_on_each_endpoint_reaches_a_shell() {
     );
     serial0.login(BOUND);
     assert_eq!(serial0.run("tty", BOUND), "/dev/ttyS0\n");
-    for (label, tty) in [(SERIAL1, "/dev/ttyS1\n"), (CONSOLE1, "/dev/hvc0\n")] {
+    for (label, tty) in [(SERIAL1, "/dev/ttyS1\n"), (CONSOLE0, "/dev/hvc0\n")] {
         let mut console = WireConsole::open(&qemu.far(label));
         console.login(BOUND);
         assert_eq!(console.run("tty", BOUND), tty, "{label}");

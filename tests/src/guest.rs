@@ -40,6 +40,8 @@ pub enum Serial {
     Tcp,
     /// The same, speaking telnet.
     Telnet,
+    /// Nowhere: nobody can reach it.
+    Null,
     /// There is no serial port at all.
     None,
 }

@@ -6,17 +6,22 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, SanType, date_time_ymd,
 };
+use time::OffsetDateTime;
 
 /// The name that the agent's certificate bears, beside `localhost` and the loopback addresses.
 pub const AGENT_NAME: &str = "agent.test";
 
 /// The name of the proxy that [`Pki::proxy`] issues a certificate to.
 pub const PROXY_NAME: &str = "spiffe://test/proxy";
+
+/// The year in which what does not expire before ends.
+const LAST_YEAR: i32 = 2049;
 
 /// Only the owner reads a private key.
 const KEY_MODE: u32 = 0o600;
@@ -97,14 +102,13 @@ impl Pki {
         let (trusted, stranger) = (authority(), authority());
         let ca = dir.join("ca.crt");
         std::fs::write(&ca, trusted.pem()).expect("the directory takes files");
-        let dns = |name: &str| SanType::DnsName(name.try_into().expect("ASCII"));
-        let names = vec![
-            dns(AGENT_NAME),
-            dns("localhost"),
-            SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            SanType::IpAddress(IpAddr::V6(Ipv6Addr::LOCALHOST)),
-        ];
-        let agent = leaf(&trusted, names, false, ExtendedKeyUsagePurpose::ServerAuth);
+        let usage = ExtendedKeyUsagePurpose::ServerAuth;
+        let agent = leaf(
+            &trusted,
+            agent_names(),
+            date_time_ymd(LAST_YEAR, 1, 1),
+            usage,
+        );
         Self {
             agent: agent.write(dir, "agent"),
             trusted,
@@ -128,6 +132,19 @@ impl Pki {
         (&self.agent.0, &self.agent.1)
     }
 
+    /// Issues the agent's certificate and key anew, in place of those that lie in the
+    /// directory: valid for so long from now on, to the second.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    pub fn reissue_agent(&self, valid: Duration) {
+        let until = OffsetDateTime::now_utc() + valid;
+        let usage = ExtendedKeyUsagePurpose::ServerAuth;
+        let issued = leaf(&self.trusted, agent_names(), until, usage);
+        let dir = self.agent.0.parent().expect("a file lies in a directory");
+        issued.write(dir, "agent");
+    }
+
     /// Issues a client's certificate.
     pub fn issue(&self, wanted: ClientCert<'_>) -> Credentials {
         let issuer = match wanted.issuer {
@@ -136,7 +153,8 @@ impl Pki {
         };
         let names = wanted.names.iter().map(|name| alternative_name(name));
         let usage = ExtendedKeyUsagePurpose::ClientAuth;
-        leaf(issuer, names.collect(), wanted.expired, usage)
+        let year = if wanted.expired { 2020 } else { LAST_YEAR };
+        leaf(issuer, names.collect(), date_time_ymd(year, 1, 1), usage)
     }
 
     /// A good proxy's certificate, named [`PROXY_NAME`].
@@ -153,6 +171,16 @@ impl Pki {
             self.agent.0, self.agent.1, self.ca,
         )
     }
+}
+
+fn agent_names() -> Vec<SanType> {
+    let dns = |name: &str| SanType::DnsName(name.try_into().expect("ASCII"));
+    vec![
+        dns(AGENT_NAME),
+        dns("localhost"),
+        SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        SanType::IpAddress(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+    ]
 }
 
 fn alternative_name(name: &str) -> SanType {
@@ -177,12 +205,12 @@ fn authority() -> CertifiedIssuer<'static, KeyPair> {
 fn leaf(
     issuer: &CertifiedIssuer<'static, KeyPair>,
     names: Vec<SanType>,
-    expired: bool,
+    until: OffsetDateTime,
     usage: ExtendedKeyUsagePurpose,
 ) -> Credentials {
     let mut params = CertificateParams::default();
     params.not_before = date_time_ymd(2019, 1, 1);
-    params.not_after = date_time_ymd(if expired { 2020 } else { 2049 }, 1, 1);
+    params.not_after = until;
     params.subject_alt_names = names;
     params.extended_key_usages = vec![usage];
     let key = KeyPair::generate().expect("a key can be made");

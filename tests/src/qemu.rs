@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 pub use chardev::{Chardev, Far};
 pub use dir::QemuDir;
 pub use monitor::{Monitor, MonitorError};
-pub use options::{Boot, CHANNEL, CONSOLE1, QemuOptions, SERIAL0, SERIAL1};
+pub use options::{Boot, CHANNEL, CONSOLE0, QemuOptions, SERIAL0, SERIAL1};
 
 use crate::process::Process;
 use crate::{setup, user, wait};
@@ -86,7 +86,7 @@ impl Qemu {
         &mut self.monitor
     }
 
-    /// Where the far end of this console is: [`SERIAL0`], [`SERIAL1`], [`CONSOLE1`] or
+    /// Where the far end of this console is: [`SERIAL0`], [`SERIAL1`], [`CONSOLE0`] or
     /// [`CHANNEL`].
     ///
     /// # Panics

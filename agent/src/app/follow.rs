@@ -93,8 +93,11 @@ fn judge(directory: &Directory, inventory: &Inventory, draining: bool) -> Readin
         Readiness::NotReady("the agent is stopping".to_owned())
     } else if !inventory.connected {
         Readiness::NotReady(format!("not connected: {}", inventory.trouble))
-    } else if !directory.synced || (vms > 0 && stale == vms) {
+    } else if !directory.synced {
         Readiness::NotReady("the VMs are being read".to_owned())
+    } else if vms > 0 && stale == vms {
+        let why = inventory.stale.values().next().map_or("", |why| &**why);
+        Readiness::NotReady(format!("nothing is certain of any VM; of the first: {why}"))
     } else {
         Readiness::Ready
     }

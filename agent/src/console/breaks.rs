@@ -36,15 +36,21 @@ impl Break {
     }
 }
 
+/// Answers those who wait for a break of a console that was let go.
+pub(super) fn give_up(breaks: Breaks) {
+    for waiting in breaks {
+        let detail = "the console was let go before the break's turn".to_owned();
+        waiting.answer(Err(EffectError::NotDone(detail)));
+    }
+}
+
 impl Console {
     /// Puts a break on the console's line, and directly after it `character`, which counts as
     /// nobody's input. By the endpoint if it can, else by the VM's monitor. Takes some 30
     /// seconds at most, for each break that was asked for before.
     ///
     /// # Errors
-    /// See [`EffectError`]. [`EffectError::Unreachable`] says whether the break was sent, was
-    /// not, or may have been; also where the console is not attached, and where more than a few
-    /// breaks wait already.
+    /// See [`EffectError`]. [`EffectError::Unreachable`] says how far it came.
     ///
     /// # Cancel safety
     /// If dropped, it may or may not be sent.
@@ -57,8 +63,8 @@ impl Console {
             // Those whose caller has left take up no place.
             breaks.retain(|waiting| !waiting.is_given_up());
             if breaks.len() >= MAX_BREAKS {
-                let detail = format!("{MAX_BREAKS} breaks wait to be sent already: try later");
-                return Err(EffectError::Unreachable(detail));
+                let detail = "as many breaks as may wait for the console wait already";
+                return Err(EffectError::Busy(detail));
             }
             breaks.push_back(Break { character, told });
         }
@@ -85,7 +91,7 @@ fn not_attached(shared: &Shared) -> EffectError {
         _ if shared.instance.is_none() => EffectError::NotRunning,
         other => {
             let name = other.name();
-            EffectError::Unreachable(format!("the console is not attached ({name}): {detail}"))
+            EffectError::NotDone(format!("the console is not attached ({name}): {detail}"))
         }
     }
 }

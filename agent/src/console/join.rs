@@ -58,6 +58,10 @@ impl Shared {
             Availability::Unsupported | Availability::HeldByOther | Availability::Denied => {
                 Err(JoinError::Unavailable(Box::new(self.state.clone())))
             }
+            // Whether the VM runs is not certain, and so there is nothing to open.
+            Availability::Lost if self.output.is_none() => {
+                Err(JoinError::Unavailable(Box::new(self.state.clone())))
+            }
             _ => Ok(()),
         }
     }

@@ -35,6 +35,10 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long it may take to find out who holds a console.
 const HOLDER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// After so many tries at a console that stays held it is found out again by whom, and until
+/// then only if it is not known: that may mean a look at every process of the host.
+const HOLDER_EVERY: u32 = 10;
+
 /// Why an attached console is let go.
 enum LetGo {
     /// The pump is to stop.
@@ -59,6 +63,7 @@ pub(super) async fn run(
         hypervisor,
         target,
         pauses: Pauses::new(),
+        tries_held: 0,
     };
     tokio::select! {
         () = pump.drive(&token) => {}
@@ -78,8 +83,8 @@ async fn show_gathered(console: &Console) {
     }
 }
 
-/// Finds out who holds the console, each time that somebody was found to, while the pump tries
-/// on. Never returns.
+/// Finds out who holds the console, each time that it is asked for, while the pump tries on.
+/// Never returns.
 async fn find_holder(console: &Console, endpoint: &dyn Endpoint) {
     loop {
         console.held.notified().await;
@@ -94,6 +99,8 @@ struct Pump {
     hypervisor: Arc<dyn Hypervisor>,
     target: watch::Receiver<Target>,
     pauses: Pauses,
+    /// Tries since somebody else was first found to hold the console.
+    tries_held: u32,
 }
 
 impl Pump {
@@ -255,11 +262,21 @@ impl Pump {
     /// Tells the state, and how long to wait before the next try.
     fn pause(&mut self, availability: Availability, detail: &str) -> Duration {
         let held = availability == Availability::HeldByOther;
-        let pause = self.pauses.next(held);
+        let newly = held && self.console.availability() != availability;
+        self.tries_held = if newly {
+            0
+        } else {
+            self.tries_held.wrapping_add(1)
+        };
+        let pause = self.pauses.next(availability);
         let next_try = Some(SystemTime::now() + pause);
         self.console
             .set_availability(availability, detail, next_try);
-        if held {
+        let unknown = || self.console.status().state.holder.is_none();
+        if held
+            && (self.tries_held.is_multiple_of(HOLDER_EVERY)
+                || self.tries_held < HOLDER_EVERY && unknown())
+        {
             self.console.held.notify_one();
         }
         pause

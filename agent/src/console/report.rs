@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use super::breaks::Breaks;
+use super::breaks::{Breaks, give_up};
 use super::live::Console;
 use super::shared::{Shared, now};
 use super::state::{Availability, ConsoleState, Target};
@@ -71,12 +71,14 @@ impl Console {
 
     /// The endpoint was let go. Breaks that wait are given up.
     pub(super) fn detached(&self) {
+        let mut waiting = None;
         self.change(|shared| {
             shared.silent = None;
-            shared.breaks = None;
+            waiting = shared.breaks.take();
             shared.state.silent_since = None;
             shared.state.wedged_since = None;
         });
+        give_up(waiting.unwrap_or_default());
     }
 
     /// Whether the console can be used, as the pump found.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgroups};
 
 use super::facts::{ConsoleFacts, PathFacts, Seen};
-use super::path::{self, NodeKind, Way, Who};
+use super::path::{self, NodeKind, Objection, Way, Who};
 use super::transcript::Transcript;
 use crate::console::{Console, MAX_NEWEST};
 use crate::endpoint::{Direct, Source};
@@ -58,8 +58,12 @@ fn look(path: &Path, kind: NodeKind, rules: &Rules, who: &Who) -> PathFacts {
         .filter_map(user)
         .map(|user| user.uid.as_raw())
         .collect();
-    let way = path::look(path);
-    let objection = path::objection(path, kind, &way, &rules.directories, &owners, who);
+    let below = path::below(path, &rules.directories);
+    let way = path::look(below.as_deref().unwrap_or(path));
+    let objection = match below {
+        Some(_) => path::objection(kind, &way, &owners, who),
+        None => Some(Objection::Outside),
+    };
     let last = way.nodes.last();
     PathFacts {
         objection,

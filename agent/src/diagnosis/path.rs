@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::endpoint::usual_name;
+
 /// The most parts of a path that are looked at.
 const MAX_PARTS: usize = 64;
 
@@ -98,6 +100,18 @@ pub(super) enum Objection {
     Mode(Node),
 }
 
+/// Where `path` leads if one of these directories has it: the directory itself is the
+/// operator's, and links on the way to it are too. `None` if none has it.
+pub(super) fn below(path: &Path, directories: &[PathBuf]) -> Option<PathBuf> {
+    let path = usual_name(path);
+    directories.iter().find_map(|directory| {
+        let rest = path.strip_prefix(usual_name(directory)).ok()?;
+        rest.components().next()?;
+        let real = directory.canonicalize();
+        Some(real.unwrap_or_else(|_| directory.clone()).join(rest))
+    })
+}
+
 /// Looks at each part of `path`, as far as that goes.
 pub(super) fn look(path: &Path) -> Way {
     let mut nodes = Vec::new();
@@ -162,20 +176,11 @@ impl Who {
     }
 }
 
-/// What speaks against opening a node of this `kind` at `path`, the first thing alone.
-pub(super) fn objection(
-    path: &Path,
-    kind: NodeKind,
-    way: &Way,
-    directories: &[PathBuf],
-    owners: &[u32],
-    who: &Who,
-) -> Option<Objection> {
+/// What speaks against opening a node of this `kind` at the end of `way`, which lies below an
+/// allowed directory; the first thing alone.
+pub(super) fn objection(kind: NodeKind, way: &Way, owners: &[u32], who: &Who) -> Option<Objection> {
     if let Some(link) = way.nodes.iter().find(|node| node.kind == NodeKind::Link) {
         return Some(Objection::Link(link.path.clone()));
-    }
-    if !directories.iter().any(|allowed| path.starts_with(allowed)) {
-        return Some(Objection::Outside);
     }
     match way.stopped {
         Some(io::ErrorKind::NotFound) => return Some(Objection::Missing),
@@ -211,15 +216,39 @@ mod tests {
     use super::*;
 
     fn judge(path: &Path, allowed: &Path, owners: &[u32], who: &Who) -> Option<Objection> {
-        let directories = [allowed.to_owned()];
-        objection(
-            path,
-            NodeKind::Socket,
-            &look(path),
-            &directories,
-            owners,
-            who,
-        )
+        match below(path, &[allowed.to_owned()]) {
+            Some(place) => objection(NodeKind::Socket, &look(&place), owners, who),
+            None => Some(Objection::Outside),
+        }
+    }
+
+    #[test]
+    fn links_of_the_operators_own_are_followed() {
+        let root = tempfile::tempdir().expect("a directory");
+        let root = root.path().canonicalize().expect("it is there");
+        let real = root.join("real");
+        std::fs::create_dir(&real).expect("makes");
+        let _listener = UnixListener::bind(real.join("web.sock")).expect("binds");
+        let allowed = root.join("allowed");
+        symlink(&real, &allowed).expect("links");
+        let owner = real.metadata().expect("there").uid();
+        let own = Who {
+            name: "own".to_owned(),
+            user: owner,
+            groups: vec![],
+        };
+        assert_eq!(
+            judge(&allowed.join("web.sock"), &allowed, &[owner], &own),
+            None
+        );
+        let link = allowed.join("link");
+        symlink(real.join("web.sock"), &link).expect("links");
+        let found = judge(&link, &allowed, &[owner], &own);
+        assert_eq!(found, Some(Objection::Link(real.join("link"))));
+        // Directories that are known by two names everywhere.
+        let run = [PathBuf::from("/run")];
+        let place = below(Path::new("/var/run/no/x.sock"), &run);
+        assert_eq!(place, Some("/run/no/x.sock".into()));
     }
 
     #[test]

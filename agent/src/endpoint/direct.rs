@@ -32,8 +32,12 @@ use attached::Attached;
 use counters::Counters;
 use far::Far;
 use line::Line;
+pub(crate) use path::usual_name;
 use unix_socket::RecentSockets;
 use wire::Wire;
+
+pub(crate) use path::{Unfit, Wanted, find_below};
+pub(crate) use unix_socket::connected;
 
 /// How long looking for a holder may take.
 const HOLDER_WITHIN: Duration = Duration::from_secs(1);

@@ -5,13 +5,14 @@
 //! guest writes whether anybody looks or not, and that it keeps no descriptor of the
 //! console open while it does not.
 
-mod direct;
+pub(crate) mod direct;
 mod source;
 pub(crate) mod telnet;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use direct::usual_name;
 pub use direct::{DirectEndpoints, DirectRules, TcpRule};
 pub use source::{Direct, Source, TcpAddress};
 

@@ -19,7 +19,13 @@ pub enum EffectError {
     /// The VM has no device for it, or the hypervisor cannot do it.
     #[error("not supported: {0}")]
     Unsupported(String),
-    /// The hypervisor could not be reached, did not answer in time, or failed.
+    /// As much as may wait for the VM waits already. Nothing was done.
+    #[error("{0}: try again in a moment")]
+    Busy(&'static str),
+    /// The hypervisor or the console cannot be asked. Nothing was done, and nothing will be.
+    #[error("nothing was done: {0}")]
+    NotDone(String),
+    /// The hypervisor did not answer in time, or failed. It may have been done.
     #[error("the hypervisor did not do it: {0}")]
     Unreachable(String),
 }

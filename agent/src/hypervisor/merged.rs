@@ -11,7 +11,9 @@ use futures_util::future::select_all;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Conflict, EffectError, Hypervisor, Inventory, MAX_CONFLICTS, Screenshot};
+use super::{
+    Conflict, EffectError, Hypervisor, Inventory, MAX_CONFLICTS, Screenshot, new_conflicts,
+};
 use crate::core::id::{ConsoleId, VmUuid};
 use crate::core::keys::KeyPress;
 use crate::endpoint::{Attachment, Claim, Endpoint, EndpointError, Holder, OutputSink};
@@ -96,6 +98,22 @@ impl MergeTask {
     fn publish(&self, merge: Merge) {
         // First who has a VM, then that it is there: whoever sees it finds its owner.
         self.owners.send_replace(merge.owners);
+        let known = self.publish.borrow().conflicts.clone();
+        for conflict in new_conflicts(&known, &merge.inventory.conflicts) {
+            // A source reports by itself what two of its own claim.
+            if self
+                .inventories
+                .iter()
+                .any(|(name, _)| conflict.holder == *name)
+            {
+                tracing::warn!(
+                    vm.uuid = %conflict.uuid,
+                    claimant = conflict.claimant,
+                    holder = conflict.holder,
+                    "two sources claim one UUID: the first has it; give the other VM another one"
+                );
+            }
+        }
         self.publish.send_if_modified(|published| {
             let news = **published != *merge.inventory;
             *published = merge.inventory;

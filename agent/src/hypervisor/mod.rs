@@ -9,7 +9,7 @@ pub mod libvirt;
 pub mod merged;
 pub mod qemu;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -141,10 +141,17 @@ pub struct Provider {
 pub struct Conflict {
     /// The identity that was claimed.
     pub uuid: VmUuid,
-    /// Who claimed it: a QMP socket's path.
+    /// Who claimed it: a QMP socket's path, or `qemu: NAME` of a VM that libvirt has.
     pub claimant: String,
     /// Who has it: `libvirt`, or a QMP socket's path.
     pub holder: String,
+}
+
+/// Which of `now` were not among `before`.
+fn new_conflicts<'a>(before: &[Conflict], now: &'a [Conflict]) -> Vec<&'a Conflict> {
+    let key = |conflict: &Conflict| (conflict.uuid, conflict.claimant.clone());
+    let before: BTreeSet<_> = before.iter().map(key).collect();
+    now.iter().filter(|it| !before.contains(&key(it))).collect()
 }
 
 /// A source of VMs.

@@ -87,6 +87,8 @@ fn a_damaged_png_is_refused() {
     let mut longer = png.clone();
     longer.push(0);
     assert!(matches!(to_png(longer), Err(PictureError::End)));
+    let twice = [png.clone(), png.clone()].concat();
+    assert!(matches!(to_png(twice), Err(PictureError::End)));
     let hollow = empty_png(50, 70);
     assert!(matches!(to_png(hollow), Err(PictureError::Damaged(_))));
 }

@@ -27,7 +27,7 @@ pub use metrics::EffectMetrics;
 pub use places::{MAX_EFFECTS, MAX_EFFECTS_PER_VM, MAX_SCREENSHOTS};
 use places::{Place, Places};
 
-use crate::console::{Availability, Console, Directory, SideEffect, SideEffectKind};
+use crate::console::{Console, Directory, SideEffect, SideEffectKind};
 use crate::core::id::{Alias, PeerIdentity, VmUuid};
 use crate::core::keys::KeyPress;
 use crate::core::reason::Reason;
@@ -70,11 +70,11 @@ impl EffectRefused {
             Self::Effect(EffectError::NotFound(_)) => Reason::NotFound,
             Self::Effect(EffectError::Denied(_)) => Reason::Denied,
             Self::Effect(EffectError::Unsupported(_)) => Reason::Unsupported,
-            Self::Effect(EffectError::Unreachable(_))
+            Self::Effect(EffectError::Unreachable(_) | EffectError::NotDone(_))
             | Self::NotConnected(_)
             | Self::Late
             | Self::Picture(_) => Reason::EndpointLost,
-            Self::Limit(_) => Reason::LimitReached,
+            Self::Effect(EffectError::Busy(_)) | Self::Limit(_) => Reason::LimitReached,
             Self::Fault => Reason::Internal,
         }
     }
@@ -101,8 +101,6 @@ struct Deed {
     vm: VmUuid,
     /// The console; `None` for what is done to the whole VM.
     console: Option<Alias>,
-    /// Whether viewers are told where nobody can tell whether it was done.
-    told_if_uncertain: bool,
     proxy: PeerIdentity,
 }
 
@@ -158,8 +156,6 @@ impl Effects {
             kind: SideEffectKind::Break,
             vm: id.vm,
             console: Some(id.alias.clone()),
-            // Nothing is put on a line that is not there.
-            told_if_uncertain: console.status().state.availability == Availability::Attached,
             proxy,
         };
         let place = self.place(&deed)?;
@@ -264,7 +260,6 @@ impl Effects {
             kind,
             vm,
             console: None,
-            told_if_uncertain: kind != SideEffectKind::Screenshot,
             proxy,
         };
         let trouble = self.hypervisor.inventory().borrow().stale.get(&vm).cloned();
@@ -311,7 +306,9 @@ impl Effects {
 
     /// Tells the viewers of what was done, or may have been.
     fn tell(&self, deed: &Deed, refused: Option<&EffectRefused>) {
-        let told = refused.is_none_or(|refused| refused.uncertain() && deed.told_if_uncertain);
+        // A picture that may have been taken was shown to nobody.
+        let told_if_uncertain = deed.kind != SideEffectKind::Screenshot;
+        let told = refused.is_none_or(|refused| refused.uncertain() && told_if_uncertain);
         if !told {
             return;
         }

@@ -42,7 +42,10 @@ async fn a_picture_is_one_of_the_screen() {
 #[tokio::test]
 async fn breaks_keys_and_interrupts_are_taken() {
     let host = Host::start();
-    let _qemu = Qemu::start(&host.at("a"), &["-uuid", UUID, "-serial", "pty"]);
+    let virtio = "-device virtio-serial -chardev null,id=hvc -device virtconsole,chardev=hvc";
+    let mut options = vec!["-uuid", UUID, "-serial", "pty"];
+    options.extend(virtio.split(' '));
+    let _qemu = Qemu::start(&host.at("a"), &options);
     host.until(|now| now.vms.contains_key(&uuid())).await;
     host.hypervisor
         .send_break(&console("serial0"))
@@ -50,6 +53,12 @@ async fn breaks_keys_and_interrupts_are_taken() {
         .unwrap();
     let none = host.hypervisor.send_break(&console("serial1")).await;
     assert!(matches!(none, Err(EffectError::NotFound(_))), "{none:?}");
+    // QEMU itself takes it, and the guest sees nothing.
+    let no_line = host.hypervisor.send_break(&console("console0")).await;
+    assert!(
+        matches!(no_line, Err(EffectError::Unsupported(_))),
+        "{no_line:?}"
+    );
     let keys = [("ctrl", 29), ("alt", 56), ("delete", 111)];
     let keys = keys.map(|(name, linux)| Key { name, linux }).into();
     let hold = Duration::from_millis(50);

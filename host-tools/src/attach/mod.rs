@@ -71,6 +71,8 @@ pub(crate) struct Options {
     pub(crate) console: String,
     /// Mode.
     pub(crate) wish: Wish,
+    /// Whether the console is taken away from who holds it outside the agent.
+    pub(crate) displace: bool,
     /// How many bytes of earlier output to begin with.
     pub(crate) tail: u64,
     /// Escapes at a terminal.
@@ -229,6 +231,7 @@ fn open(options: &Options, typing: Typing) -> Open {
         view_otherwise: options.wish == Wish::Write && typing == Typing::Terminal,
         start: Some(Start { from: Some(from) }),
         output_window: OUTPUT_WINDOW,
+        displace_outside_holder: options.displace,
         ..Default::default()
     }
 }
@@ -242,6 +245,7 @@ mod tests {
             vm: vm.to_owned(),
             console: String::new(),
             wish,
+            displace: false,
             tail: 0,
             escape: EscapeKey::Off,
             linger: Duration::ZERO,

@@ -110,12 +110,14 @@ fn attach_is_read_as_meant() {
         "--takeover",
         "--reason",
         "why",
+        "--displace",
         "--linger",
         "0.5",
     ])
     .unwrap();
     assert_eq!(full.console, "serial1");
     assert_eq!(full.wish, Wish::TakeOver("why".to_owned()));
+    assert!(full.displace && !plain.displace);
     assert_eq!(full.linger, Duration::from_millis(500));
     assert_eq!(
         attach(&["web", "--escape", "none"]).unwrap().escape,

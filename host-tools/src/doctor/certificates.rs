@@ -32,7 +32,8 @@ const INVALID: &str = "certificate_invalid";
 const GOOD: &str = "certificate_good";
 const KEY: &str = "private_key";
 
-/// Seconds since 1970 from which and until which a certificate is valid, and the end as text.
+/// Seconds since 1970: the first in which a certificate is valid, and the first in which it is
+/// not any more (its last one belongs to it: RFC 5280, 4.1.2.5); and its end as text.
 struct Validity {
     from: i64,
     until: i64,
@@ -134,7 +135,7 @@ fn read(path: &Path) -> io::Result<Vec<Validity>> {
             let validity = parsed.validity();
             Ok(Validity {
                 from: validity.not_before.timestamp(),
-                until: validity.not_after.timestamp(),
+                until: validity.not_after.timestamp().saturating_add(1),
                 until_text: validity.not_after.to_string(),
             })
         })
@@ -243,6 +244,8 @@ mod tests {
             look(0)[0].summary,
             "the agent's certificate ends in 19 days"
         );
+        // Its last second is good, as TLS sees it too.
+        assert_eq!(told(&look(19))[0], soon);
         assert_eq!(
             told(&look(20)),
             [(INVALID, problem), (INVALID, warning), (KEY, Severity::Ok)]

@@ -38,8 +38,10 @@ pub(super) fn look(root: &Path, uri: &str, agent: Option<&Person>) -> Finding {
             return Finding::note(CODE, summary).evidence(format!("libvirt.uri = \"{uri}\""));
         }
     };
-    let there = candidates.iter().find(|path| path.exists());
-    match there {
+    let there = || candidates.iter().filter(|path| path.exists());
+    // What a daemon that is not used any more has left lies beside that of the one that is.
+    let used = there().find(|path| listens(root, path) == Some(true));
+    match used.or_else(|| there().next()) {
         Some(path) => judge(root, path, agent),
         None => {
             let tried: Vec<_> = candidates
@@ -136,17 +138,15 @@ fn barred(agent: &Person, at: &Path, group: u32, mode: u32) -> Finding {
 /// Whether somebody listens at `path`; `None` if that cannot be told.
 fn listens(root: &Path, path: &Path) -> Option<bool> {
     let table = fs::read_to_string(root.join("proc/net/unix")).ok()?;
-    // What was bound by another name of the same directory.
-    let path = path.to_str()?;
-    let bare = path.strip_prefix("/var").unwrap_or(path);
+    // It may have been bound by another name of the same directory, such as /var/run.
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let wanted = real(path);
     let is_there = |line: &str| {
-        let mut fields = line.split_whitespace();
-        let flags = fields
-            .nth(3)
-            .and_then(|flags| u32::from_str_radix(flags, 16).ok());
-        let bound = fields.nth(3).unwrap_or_default();
-        let same = bound == path || bound.strip_prefix("/var").unwrap_or(bound) == bare;
-        same && flags.is_some_and(|flags| flags & LISTENS != 0)
+        let flags = line.split_whitespace().nth(3);
+        let flags = flags.and_then(|flags| u32::from_str_radix(flags, 16).ok());
+        let bound = line.find('/').and_then(|at| line.get(at..));
+        flags.is_some_and(|flags| flags & LISTENS != 0)
+            && bound.is_some_and(|bound| real(Path::new(bound)) == wanted)
     };
     Some(table.lines().any(is_there))
 }
@@ -215,6 +215,33 @@ mod tests {
 
         drop(listener);
         assert!(look(Some(&member)).summary.contains("nobody listens"));
+    }
+
+    #[test]
+    fn the_socket_of_the_daemon_that_listens_is_the_one_that_is_judged() {
+        let root = tempfile::tempdir().unwrap();
+        let [left, used] = SOCKETS.map(|path| root.path().join(path));
+        fs::create_dir_all(left.parent().unwrap()).unwrap();
+        fs::create_dir_all(root.path().join("proc/net")).unwrap();
+        drop(UnixListener::bind(&left).unwrap());
+        let _listener = UnixListener::bind(&used).unwrap();
+        // As by another name, with a blank in it.
+        let other = root.path().join("another name");
+        std::os::unix::fs::symlink(root.path(), &other).unwrap();
+        let bound = other.join(SOCKETS[1]);
+        let table = format!(
+            "Num RefCount Protocol Flags Type St Inode Path\n\
+             0: 00000002 00000000 00010000 0001 01 77 {}\n",
+            bound.display()
+        );
+        fs::write(root.path().join("proc/net/unix"), table).unwrap();
+        let finding = look(root.path(), "qemu:///system", None);
+        assert_eq!(finding.severity, Severity::Note, "{finding:?}");
+        assert!(finding.evidence.contains("virtqemud-sock"), "{finding:?}");
+        fs::write(root.path().join("proc/net/unix"), "").unwrap();
+        let finding = look(root.path(), "qemu:///system", None);
+        assert!(finding.summary.contains("nobody listens"), "{finding:?}");
+        assert!(finding.evidence.contains("libvirt-sock"), "{finding:?}");
     }
 
     #[test]

@@ -40,6 +40,10 @@ struct Process {
 pub(super) fn look(root: &Path, wanted: &[SocketAddr]) -> Vec<Finding> {
     let listeners = listeners(root);
     let findings = wanted.iter().map(|address| {
+        if address.port() == 0 {
+            let summary = format!("the agent takes any free port of {}", address.ip());
+            return Finding::note(CODE, summary).next("its log says which (\"serving gRPC\")");
+        }
         let there: Vec<_> = listeners
             .iter()
             .filter(|listener| meets(*address, listener.address))
@@ -244,6 +248,12 @@ mod tests {
             fs::write(proc.join("812/comm"), format!("{name}\n")).unwrap();
         }
         root
+    }
+
+    #[test]
+    fn a_port_that_the_kernel_chooses_is_not_looked_for() {
+        let finding = &look(Path::new("/"), &["127.0.0.1:0".parse().unwrap()])[0];
+        assert_eq!(finding.severity, Severity::Note, "{finding:?}");
     }
 
     #[test]

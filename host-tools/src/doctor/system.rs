@@ -59,9 +59,9 @@ pub(super) fn disks() -> Vec<Finding> {
     let mut findings = Vec::new();
     for directory in DIRECTORIES {
         match space(Path::new(directory)) {
-            Ok(Some((id, used, free))) if !seen.contains(&id) => {
-                seen.push(id);
-                findings.push(disk(directory, used, free));
+            Ok(Some(space)) if !seen.contains(&space.id) => {
+                seen.push(space.id);
+                findings.push(disk(directory, &space));
             }
             Ok(_) => {}
             Err(error) => {
@@ -73,9 +73,18 @@ pub(super) fn disks() -> Vec<Finding> {
     findings
 }
 
-/// What tells a file system from others, how full it is in percent, and how many bytes are
-/// free; nothing for a directory that is not there.
-fn space(path: &Path) -> Result<Option<((u64, u64), u64, u64)>, Errno> {
+/// How full a file system is.
+struct Space {
+    /// What tells it from others.
+    id: (u64, u64),
+    /// In percent, as `df` counts: without what is kept for root.
+    used: u64,
+    /// Bytes that are free for others than root.
+    free: u64,
+}
+
+/// Nothing for a directory that is not there, or a file system without blocks.
+fn space(path: &Path) -> Result<Option<Space>, Errno> {
     let stat = match statvfs(path) {
         Ok(stat) => stat,
         Err(Errno::ENOENT) => return Ok(None),
@@ -83,12 +92,15 @@ fn space(path: &Path) -> Result<Option<((u64, u64), u64, u64)>, Errno> {
     };
     let used = stat.blocks().saturating_sub(stat.blocks_free());
     let usable = used.saturating_add(stat.blocks_available());
-    let free = stat.blocks_available().saturating_mul(stat.fragment_size());
     let percent = used.saturating_mul(100).checked_div(usable);
-    Ok(percent.map(|percent| ((stat.filesystem_id(), stat.blocks()), percent, free)))
+    Ok(percent.map(|percent| Space {
+        id: (stat.filesystem_id(), stat.blocks()),
+        used: percent,
+        free: stat.blocks_available().saturating_mul(stat.fragment_size()),
+    }))
 }
 
-fn disk(directory: &str, used: u64, free: u64) -> Finding {
+fn disk(directory: &str, &Space { used, free, .. }: &Space) -> Finding {
     let evidence = format!("{} MiB are free", free / (1024 * 1024));
     let next = format!("make room on it: what takes most is told by du -xh {directory} | sort -h");
     let full = format!("the file system of {directory} is {used} % full");
@@ -165,7 +177,10 @@ mod tests {
 
     #[test]
     fn a_file_system_that_is_nearly_full_or_full_is_told() {
-        let severity = |used| disk("/x", used, 0).severity;
+        let severity = |used| {
+            let (id, free) = ((0, 0), 0);
+            disk("/x", &Space { id, used, free }).severity
+        };
         let told = [89, 90, 97, 98].map(severity);
         let (warning, problem) = (Severity::Warning, Severity::Problem);
         assert_eq!(told, [Severity::Ok, warning, warning, problem]);

@@ -12,7 +12,7 @@ use vmconsole_proto::v1::{
 };
 
 use crate::fake_agent::{FakeAgent, Script};
-use crate::program::{Ended, Piped, nobody, pki, vmconsolectl};
+use crate::program::{Ended, Piped, nobody, pki, pki_with, vmconsolectl};
 
 const DENIAL: &str = "audit: type=1400 audit(1.1:1): apparmor=\"DENIED\" operation=\"connect\" \
     profile=\"vmconsole-agent\" name=\"/run/libvirt/x\" pid=1 comm=\"vmconsole-agent\" denied_mask=\"w\"\n";
@@ -232,7 +232,7 @@ fn an_agent_that_is_not_there_or_refuses_is_a_finding() {
 
 #[test]
 fn the_host_is_looked_at_without_the_agent() {
-    let (_root, pki) = pki();
+    let (_root, pki) = pki_with(&["--days", "29"]);
     // Another program has the agent's port.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let config = config(&pki, taken.local_addr().unwrap());
@@ -263,7 +263,6 @@ fn the_host_is_looked_at_without_the_agent() {
     );
     let socket = of(&findings, "libvirt_socket")[0];
     assert_eq!(socket["severity"], "problem");
-    // `pki init` makes certificates for 30 days.
     let certificates = of(&findings, "certificate_expires");
     assert_eq!(certificates.len(), 2, "{findings:?}");
     assert_eq!(of(&findings, "private_key")[0]["severity"], "problem");
@@ -301,8 +300,8 @@ fn where_nothing_is_set_up_and_all_is_well_elsewhere_the_exit_is_0() {
             ..Default::default()
         },
     );
-    // An address that is this host's, but no loopback's by its form: what another host's is.
-    let elsewhere = format!("localhost.:{}", agent.address.port());
+    // By its form a name, which leads here all the same: what another host's would look like.
+    let elsewhere = format!("127.1:{}", agent.address.port());
     let log = pki.join("kernel.log");
     std::fs::write(&log, "").unwrap();
     let mut command = vmconsolectl(&pki, agent.address);

@@ -308,12 +308,9 @@ impl ConsoleService for Service {
         request: Request<DiagnoseConsoleRequest>,
     ) -> Result<Response<DiagnoseConsoleResponse>, Status> {
         let alias = request.into_inner().console.unwrap().alias;
-        let played = self.script.diagnoses.iter();
-        let found = played
-            .filter(|(known, _)| *known == alias)
-            .map(|(_, answer)| answer);
-        match found.last() {
-            Some(answer) => Ok(Response::new(answer.clone())),
+        let mut played = self.script.diagnoses.iter();
+        match played.rfind(|(known, _)| *known == alias) {
+            Some((_, answer)) => Ok(Response::new(answer.clone())),
             None => Err(Status::not_found("no such VM")),
         }
     }

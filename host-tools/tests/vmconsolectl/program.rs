@@ -56,11 +56,17 @@ pub(crate) fn under_a_shell(command: &Command, script: &str) -> Command {
 
 /// Certificates made by the program itself, and the directory that keeps them.
 pub(crate) fn pki() -> (tempfile::TempDir, PathBuf) {
+    pki_with(&[])
+}
+
+/// As [`pki`], with further options of `pki init`.
+pub(crate) fn pki_with(options: &[&str]) -> (tempfile::TempDir, PathBuf) {
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join("pki");
     let made = bare()
         .args(["pki", "init"])
         .arg(&directory)
+        .args(options)
         .output()
         .unwrap();
     assert!(

@@ -95,7 +95,7 @@ impl Rig {
     pub(crate) fn boot(name: &str, far: Chardev, label: &'static str, device: &str) -> Self {
         Self::boot_with(name, label, device, |options| match label {
             "serial1" => options.serial1 = Some(far),
-            "console1" => options.console1 = Some(far),
+            "console0" => options.console0 = Some(far),
             _ => options.channel = Some(far),
         })
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use vmconsole_tests::qemu::{CHANNEL, CONSOLE1, Chardev};
+use vmconsole_tests::qemu::{CHANNEL, CONSOLE0, Chardev};
 
 use super::VIRTIO_LINES;
 use super::rig::{BOUND, Ended, LINE_BYTES, Received, Rig, drain};
@@ -36,8 +36,8 @@ fn flushed(log: &str, port: u32) -> Flushed {
 
 #[test]
 fn what_a_virtio_console_loses_is_lost_in_qemu() {
-    let mut rig = Rig::boot_with("cause", CONSOLE1, "/dev/hvc0", |options| {
-        options.console1 = Some(Chardev::Unix);
+    let mut rig = Rig::boot_with("cause", CONSOLE0, "/dev/hvc0", |options| {
+        options.console0 = Some(Chardev::Unix);
         options.trace = Some(EVENT);
     });
     let mut wire = rig.open();

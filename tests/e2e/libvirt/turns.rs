@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use vmconsole_agent::endpoint::{Claim, EndpointEnd, EndpointError};
 use vmconsole_tests::console::VirshConsole;
-use vmconsole_tests::dialogue::Line;
+use vmconsole_tests::dialogue::{Line, PROMPT};
 use vmconsole_tests::guest::{GuestOptions, SERIAL0};
 
 use super::{BOUND, Ear, Rig, send};
@@ -49,7 +49,8 @@ async fn whoever_has_a_console_keeps_it_until_it_is_taken_on_purpose() {
     let why = thrown_out(&mut theirs);
     println!("virsh that was displaced says: {why}");
     send(&mut *ours, "echo o$((1+1))s\r").await;
-    ear.hears("o2s", 1).await;
+    // The prompt too: virsh would take it for the end of what it types.
+    ear.hears(&format!("o2s\r\n{PROMPT}"), 1).await;
     ours.detach().await;
 
     // virsh had it first, and leaves: the agent has it at once.
@@ -76,7 +77,7 @@ async fn whoever_has_a_console_keeps_it_until_it_is_taken_on_purpose() {
 }
 
 /// What a `virsh console` says that is refused. It wants a terminal, which script gives it.
-fn refused(uri: &str, guest: &str) -> String {
+pub(crate) fn refused(uri: &str, guest: &str) -> String {
     let virsh = format!("virsh --connect '{uri}' console {guest}");
     let said = Command::new("timeout")
         .args(["60", "script", "--quiet", "--command", &virsh, "/dev/null"])
@@ -86,7 +87,7 @@ fn refused(uri: &str, guest: &str) -> String {
 }
 
 /// What virsh says, which ends because it does not have the console.
-fn thrown_out(virsh: &mut VirshConsole) -> String {
+pub(crate) fn thrown_out(virsh: &mut VirshConsole) -> String {
     loop {
         match virsh.line().receive(BOUND) {
             Ok(said) => assert!(!said.is_empty(), "virsh goes on"),

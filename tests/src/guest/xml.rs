@@ -57,7 +57,7 @@ pub(super) fn domain(
 }
 
 /// Where the first serial port's far end is to be: a socket in `dir`, or a port that was free
-/// a moment ago. `None` for a terminal, which QEMU chooses, and where there is none.
+/// a moment ago. `None` for a terminal, which QEMU chooses, and where it leads nowhere.
 pub(super) fn far_end(options: &GuestOptions, dir: &Path) -> Option<Far> {
     let free_port = || {
         TcpListener::bind("127.0.0.1:0")
@@ -65,7 +65,7 @@ pub(super) fn far_end(options: &GuestOptions, dir: &Path) -> Option<Far> {
             .expect("a port is free")
     };
     match options.serial {
-        Serial::Pty | Serial::None => None,
+        Serial::Pty | Serial::Null | Serial::None => None,
         Serial::Unix => Some(Far::Unix(dir.join(format!("{}.serial0", options.name)))),
         Serial::Tcp => Some(Far::Tcp(free_port())),
         Serial::Telnet => Some(Far::Telnet(free_port())),
@@ -75,7 +75,10 @@ pub(super) fn far_end(options: &GuestOptions, dir: &Path) -> Option<Far> {
 fn devices(options: &GuestOptions, serial0: Option<&Far>) -> String {
     let mut devices = String::new();
     if options.serial != Serial::None {
-        let (kind, source) = source(serial0);
+        let (kind, source) = match options.serial {
+            Serial::Null => ("null", String::new()),
+            _ => source(serial0),
+        };
         for (element, target) in [
             ("serial", "<target port='0'/>"),
             // libvirt's other name for the first serial port, for older programs.

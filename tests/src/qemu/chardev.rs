@@ -14,6 +14,8 @@ pub enum Chardev {
     Tcp,
     /// The same, speaking telnet.
     Telnet,
+    /// Nowhere: nobody can reach it.
+    Null,
 }
 
 impl Chardev {
@@ -29,6 +31,7 @@ impl Chardev {
             ),
             Self::Tcp => format!("socket,id={label},{LISTEN}"),
             Self::Telnet => format!("socket,id={label},{LISTEN},telnet=on"),
+            Self::Null => format!("null,id={label}"),
         }
     }
 }

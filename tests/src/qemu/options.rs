@@ -11,7 +11,7 @@ pub const SERIAL0: &str = "serial0";
 /// The second serial port, the guest's `ttyS1`.
 pub const SERIAL1: &str = "serial1";
 /// The virtio console, the guest's `hvc0`.
-pub const CONSOLE1: &str = "console1";
+pub const CONSOLE0: &str = "console0";
 /// The virtio channel, the guest's port [`CHANNEL_NAME`].
 pub const CHANNEL: &str = "channel0";
 
@@ -23,6 +23,8 @@ const MEMORY_MIB: u32 = 128;
 pub enum Boot {
     /// The guest's kernel and initramfs.
     Linux(Kernel),
+    /// Its firmware alone, which finds nothing to boot and waits: a guest that costs little.
+    Firmware,
     /// Nothing, and its processor does not run: a QEMU for who needs no guest.
     Nothing,
 }
@@ -41,7 +43,7 @@ pub struct QemuOptions {
     /// The far end of its second serial port.
     pub serial1: Option<Chardev>,
     /// The far end of its virtio console.
-    pub console1: Option<Chardev>,
+    pub console0: Option<Chardev>,
     /// The far end of its virtio channel.
     pub channel: Option<Chardev>,
     /// Whether it has a screen, on which its kernel writes too.
@@ -65,7 +67,7 @@ impl QemuOptions {
             qmp: true,
             serial0: Some(Chardev::Pty),
             serial1: None,
-            console1: None,
+            console0: None,
             channel: None,
             vga: false,
             firmware_on_serial: false,
@@ -117,6 +119,7 @@ impl QemuOptions {
                 let channel = self.channel.map(|_| CHANNEL_NAME);
                 arguments.pair("-append", kernel.command_line(self.vga, channel));
             }
+            Boot::Firmware => {}
             Boot::Nothing => arguments.words("-S"),
         }
         arguments.0
@@ -130,14 +133,14 @@ impl QemuOptions {
                 arguments.pair("-serial", format!("chardev:{label}"));
             }
         }
-        if self.console1.is_some() || self.channel.is_some() {
+        if self.console0.is_some() || self.channel.is_some() {
             arguments.pair("-device", "virtio-serial-pci");
         }
-        if let Some(chardev) = self.console1 {
-            arguments.pair("-chardev", chardev.option(CONSOLE1, &socket(CONSOLE1)));
+        if let Some(chardev) = self.console0 {
+            arguments.pair("-chardev", chardev.option(CONSOLE0, &socket(CONSOLE0)));
             arguments.pair(
                 "-device",
-                format!("virtconsole,chardev={CONSOLE1},id={CONSOLE1}"),
+                format!("virtconsole,chardev={CONSOLE0},id={CONSOLE0}"),
             );
         }
         if let Some(chardev) = self.channel {

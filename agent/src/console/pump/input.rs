@@ -67,6 +67,8 @@ impl<'a> InputLine<'a> {
         let console = self.console;
         let in_flight = InFlight { console, session };
         self.watch.waits();
+        // It may have been due while a break was sent, when nobody looked.
+        self.watch.tell();
         let written = {
             let mut write = self.attachment.write(bytes);
             loop {

@@ -108,9 +108,9 @@ impl InputLine<'_> {
                     .map_err(Failure::Refused)
             }
             Ok(Err(error)) => Err(Failure::Broken(NOT_SENT, error)),
-            Err(_) => Err(unreachable(format!(
-                "{NOT_SENT}: the console takes nothing since {BREAK_TIMEOUT:?}"
-            ))),
+            Err(_) => Err(Failure::Refused(EffectError::NotDone(format!(
+                "the console takes nothing since {BREAK_TIMEOUT:?}"
+            )))),
         }
     }
 
@@ -130,9 +130,10 @@ impl InputLine<'_> {
         };
         match timeout(READ_BEFORE, read).await {
             // Without a character, it is for whoever asked to know what comes after it.
-            Err(_) if character.is_some() => Err(unreachable(format!(
-                "{NOT_SENT}: the guest has not read what was typed before, which would be taken \
-                 for the break's character"
+            Err(_) if character.is_some() => Err(Failure::Refused(EffectError::NotDone(
+                "the guest has not read what was typed before, which would be taken for the \
+                 break's character"
+                    .to_owned(),
             ))),
             _ => Ok(()),
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use super::*;
+use crate::hypervisor::EffectError;
 
 fn flagged(host: &Host, silent: u32, wedged: u32) -> bool {
     host.metric(&format!("vmconsole_consoles_silent {silent}"))
@@ -85,6 +86,23 @@ async fn input_that_a_guest_does_not_take_wedges_its_console_until_it_does() {
     drop(writer);
     until(&console, |state| state.wedged_since.is_none()).await;
     assert!(flagged(&host, 1, 0), "nothing waits any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn input_that_waits_is_wedged_though_a_break_came_between() {
+    let mut host = Host::start(Some(1), 1024);
+    *host.script.line_breaks.lock() = Does::Hang;
+    let console = host.console().await;
+    host.script.attached().await;
+    let typist = request(Some(Claim::IfFree));
+    let writer = console.join(typist.clone()).expect("joins");
+    type_in(&console, &typist, &writer, 0, b"abc");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Longer than until it is a wedge.
+    let sent = console.send_break(None).await;
+    assert!(matches!(sent, Err(EffectError::NotDone(_))), "{sent:?}");
+    until(&console, |state| state.wedged_since.is_some()).await;
+    assert!(flagged(&host, 1, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,6 +24,8 @@ const AHEAD: Duration = Duration::from_secs(30 * 86_400);
 /// One certificate's time.
 struct Validity {
     from: SystemTime,
+    /// The first moment at which it is not valid any more: its last second belongs to it
+    /// (RFC 5280, 4.1.2.5).
     until: SystemTime,
     /// The end, for people.
     until_text: String,
@@ -142,7 +144,7 @@ fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {
     };
     Some(Validity {
         from: time(validity.not_before.timestamp())?,
-        until: time(validity.not_after.timestamp())?,
+        until: time(validity.not_after.timestamp().saturating_add(1))?,
         until_text: validity.not_after.to_string(),
     })
 }

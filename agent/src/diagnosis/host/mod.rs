@@ -75,7 +75,7 @@ fn provider(provider: &Provider) -> Finding {
     }
     let next = match *name {
         "libvirt" => {
-            "allow the agent's user more: its group in unix_sock_group of libvirtd.conf (virtqemud.conf), or polkit rules for org.libvirt.api.*"
+            "do as it says; where libvirt.uri is right, allow the agent's user more: its group in unix_sock_group of libvirtd.conf (virtqemud.conf), or polkit rules for org.libvirt.api.*"
         }
         _ => {
             "let the agent's user open the QMP sockets: make them writable for a group that it is in"

@@ -129,6 +129,10 @@ fn certificates_are_told_by_their_time() {
     // 30 days ahead, and not a day before.
     assert_eq!(look(NOW - 10 * DAY), [ends, good]);
     assert_eq!(look(NOW - 12 * DAY), [good, good]);
+    // Its last second is good, as TLS sees it too.
+    assert_eq!(look(NOW + 19 * DAY), [ends, good]);
+    let after = look(NOW + 19 * DAY + 1);
+    assert_eq!(after, [invalid(Severity::Problem), good]);
     assert_eq!(look(NOW + 20 * DAY), [invalid(Severity::Problem), good]);
     let before_all = look(1_500_000_000);
     assert_eq!(before_all, [invalid(Severity::Problem); 2]);

@@ -3,8 +3,12 @@
 use super::super::facts::{ConsoleFacts, PathFacts, Seen};
 use super::super::finding::{Code, Finding, age, length};
 use super::super::path::{NodeKind, Objection};
+use super::shell_word;
 use crate::console::Availability;
 use crate::endpoint::{Direct, Source};
+
+/// What libvirt says to whoever came by its read-only socket (`virReportRestrictedError`).
+const READ_ONLY: &str = "read only access";
 
 /// What keeps the agent from the console of a VM that runs; nothing where it has it, or can.
 pub(super) fn rules(facts: &ConsoleFacts, seen: &Seen) -> Option<Finding> {
@@ -12,7 +16,7 @@ pub(super) fn rules(facts: &ConsoleFacts, seen: &Seen) -> Option<Finding> {
     let finding = match state.availability {
         Availability::Attached | Availability::Ready => return None,
         Availability::Waiting => waiting(facts, seen),
-        Availability::HeldByOther => held(seen),
+        Availability::HeldByOther => held(facts, seen),
         Availability::Denied => denied(facts, seen),
         Availability::Unsupported => Finding::problem(
             Code::TypeUnsupported,
@@ -31,12 +35,13 @@ fn waiting(facts: &ConsoleFacts, seen: &Seen) -> Finding {
     Finding::warning(Code::EndpointLost, summary)
         .evidence(with_next_try(facts, seen))
         .next(format!(
-            "wait a moment; if it lasts (it has for {}), see that the VM really runs",
+            "wait a moment; if it lasts (it has for {}), see that the VM really runs; a socket that was removed \
+             comes back with the VM's next start",
             length(age(facts.now, state.since))
         ))
 }
 
-fn held(seen: &Seen) -> Finding {
+fn held(facts: &ConsoleFacts, seen: &Seen) -> Finding {
     let state = &seen.status.state;
     let (summary, evidence) = match &state.holder {
         Some(holder) => (
@@ -57,7 +62,10 @@ fn held(seen: &Seen) -> Finding {
     };
     let next = match &seen.status.device.source {
         Source::LibvirtConsole | Source::LibvirtChannel => format!(
-            "{leave}; the agent takes the console up by itself then. To take it away from there: attach with displace_outside_holder"
+            "{leave}; the agent takes the console up by itself then. To take it away from there: vmconsolectl \
+             attach {} {} --displace (displace_outside_holder of a client)",
+            shell_word(&facts.vm),
+            seen.status.id.alias
         ),
         Source::Direct(direct) => format!(
             "{leave}; the agent takes the console up by itself then. Nobody can be displaced from {}",
@@ -92,6 +100,11 @@ fn denied(facts: &ConsoleFacts, seen: &Seen) -> Finding {
             Finding::problem(Code::Permission, "the agent may not open the console")
                 .evidence(detail)
                 .next(format!("compare the path's owner and mode with what user {agent} may do"))
+        }
+        _ if detail.contains(READ_ONLY) => {
+            Finding::problem(Code::Permission, "libvirt does not let the agent open the console")
+                .evidence(detail)
+                .next("the agent came by libvirt's read-only socket: have libvirt.uri name the one whose name does not end in -ro, and restart the agent")
         }
         _ => Finding::problem(Code::Permission, "libvirt does not let the agent open the console")
             .evidence(detail)
@@ -138,7 +151,7 @@ fn of_path(path: &PathFacts, agent: &str, detail: &str) -> Finding {
         )),
         Some(Objection::Mode(node)) if node.kind == NodeKind::Terminal => restricted(format!(
             "a terminal of QEMU is for its user alone: reach it through libvirt (libvirt.enabled), or give the \
-             console a unix socket, which group {} may write to", path.group
+             console a unix socket that a group of user {agent} may write to"
         )),
         Some(Objection::Mode(node)) if node.mode & 0o020 != 0 => restricted(format!(
             "add user {agent} to the group: usermod -a -G {} {agent}; restart the agent", path.group

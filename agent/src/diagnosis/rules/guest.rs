@@ -125,6 +125,16 @@ fn quoted(seen: &Seen) -> String {
     format!("its last line: {}", seen.transcript.last_line)
 }
 
+/// What the firmware is known by, and what came after it: it clears its screen in the middle
+/// of a word, and the rest alone says nothing.
+fn quoted_firmware(seen: &Seen) -> String {
+    let transcript = &seen.transcript;
+    if transcript.telling_line == transcript.last_line {
+        return quoted(seen);
+    }
+    format!("it wrote: {}; {}", transcript.telling_line, quoted(seen))
+}
+
 fn panicked(seen: &Seen) -> Finding {
     Finding::problem(Code::GuestPanic, "the guest's kernel died")
         .evidence(format!("it wrote: {}", seen.transcript.telling_line))
@@ -163,7 +173,7 @@ fn firmware(facts: &ConsoleFacts, seen: &Seen, state: LoaderState, silence: Sile
         ),
     };
     Finding::new(severity, Code::FirmwareOnly, summary)
-        .evidence(quoted(seen))
+        .evidence(quoted_firmware(seen))
         .next(next)
 }
 

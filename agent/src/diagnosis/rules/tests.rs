@@ -333,6 +333,14 @@ fn other_permissions_name_the_key_or_the_group() {
     let libvirt = unavailable(Availability::Denied, Source::LibvirtConsole);
     let next = "usermod -a -G libvirt vmconsole";
     expect(&libvirt, Code::Permission, Severity::Problem, next);
+    let said = "permission denied: read only access prevents virDomainOpenConsole";
+    let read_only = with(libvirt, |seen| seen.status.state.detail = said.to_owned());
+    expect(
+        &read_only,
+        Code::Permission,
+        Severity::Problem,
+        "libvirt.uri",
+    );
     let tcp = Source::Direct(Direct::Tcp(TcpAddress {
         host: "192.0.2.1".to_owned(),
         port: 4000,
@@ -416,6 +424,11 @@ fn firmware_alone_asks_for_the_argument_that_fits_the_console() {
         "{finding:?}"
     );
     assert!(finding.evidence.contains("Probing EDD"), "{finding:?}");
+    // The firmware cleared its screen within the last word.
+    let cut = wrote(serial(), &[NO_ARGUMENT, b"k"].concat(), 45);
+    let finding = expect(&cut, Code::FirmwareOnly, Severity::Warning, "console=");
+    let words = "it wrote: Probing EDD (edd=off to disable)... o; its last line: k";
+    assert_eq!(finding.evidence, words);
     let typed = with(late, |seen| seen.status.last_input = Some(ago(30)));
     expect(
         &typed,

@@ -84,8 +84,12 @@ impl Transcript {
         }
         self.prompted |= matches!(mark, Mark::Prompt | Mark::Secret);
         self.unknown_lines = 0;
+        // A panic's first line tells why; its last one repeats that, once it is written.
+        let repeats = mark == Mark::Panic && self.last == Some(Stage::Panic);
         self.last = Some(mark.stage());
-        self.telling_line = quote(line);
+        if !repeats {
+            self.telling_line = quote(line);
+        }
     }
 }
 

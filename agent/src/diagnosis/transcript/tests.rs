@@ -60,6 +60,7 @@ fn a_kernel_that_dies_stays_dead_whatever_it_writes_after() {
             .telling_line
             .contains("Kernel panic - not syncing: VFS: Unable to mount root fs")
     );
+    assert!(!transcript.telling_line.contains("---[ end"), "the first");
     let quick =
         "[    0.9] x\n[    1.200000] Kernel panic - not syncing: x\n[    1.200100] Call Trace:\n";
     assert_eq!(last(quick), Some(Stage::Panic));

@@ -5,6 +5,7 @@
 //! a stopped QEMU uses up one, and the calls for other VMs go on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -36,6 +37,17 @@ pub(super) enum CallError {
     )]
     TimedOut {
         /// What it was asked to do.
+        what: &'static str,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// Calls before it took all the time: it was not made, and will not be.
+    #[error(
+        "libvirt was not asked to {what}: calls before it were not answered within {after:?}; \
+         look for a QEMU that is stopped or a libvirtd that hangs"
+    )]
+    NotInTime {
+        /// What it was to be asked.
         what: &'static str,
         /// How long was waited.
         after: Duration,
@@ -114,14 +126,16 @@ impl Calls {
         what: &'static str,
         call: impl FnOnce() -> Result<T, LibvirtError> + Send + 'static,
     ) -> Result<T, CallError> {
-        let deadline = Instant::now() + self.limit;
-        match timeout_at(deadline, self.unlimited(vm, what, call)).await {
+        let (deadline, after) = (Instant::now() + self.limit, self.limit);
+        let begun = AtomicBool::new(false);
+        match timeout_at(deadline, self.unlimited(vm, what, call, &begun)).await {
             Ok(answer) => answer,
             Err(_) => {
                 Counters::bump(&self.counters.calls_timed_out);
-                Err(CallError::TimedOut {
-                    what,
-                    after: self.limit,
+                Err(if begun.load(Ordering::Relaxed) {
+                    CallError::TimedOut { what, after }
+                } else {
+                    CallError::NotInTime { what, after }
                 })
             }
         }
@@ -132,6 +146,7 @@ impl Calls {
         vm: Option<VmUuid>,
         what: &'static str,
         call: impl FnOnce() -> Result<T, LibvirtError> + Send + 'static,
+        begun: &AtomicBool,
     ) -> Result<T, CallError> {
         // The VM's turn first: whoever waits for a stuck VM must not sit on a permit.
         let turn = self.vms.enter(&vm).await;
@@ -149,6 +164,7 @@ impl Calls {
         };
         Counters::bump(&self.counters.calls);
         let (tell, told) = oneshot::channel();
+        begun.store(true, Ordering::Relaxed);
         lane.run(move || {
             let answer = call();
             // All is given back before the answer is out, and on a panic too.

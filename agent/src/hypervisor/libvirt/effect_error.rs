@@ -51,7 +51,8 @@ impl Effect {
 pub(super) fn failed(effect: Effect, error: CallError) -> EffectError {
     match error {
         CallError::Libvirt { source, .. } => refused(effect, &source),
-        CallError::NotStarted { source, .. } => EffectError::Unreachable(source.to_string()),
+        CallError::NotStarted { source, .. } => EffectError::NotDone(source.to_string()),
+        CallError::NotInTime { .. } => EffectError::NotDone(error.to_string()),
         CallError::TimedOut { .. } | CallError::Broken { .. } => {
             EffectError::Unreachable(error.to_string())
         }

@@ -73,7 +73,7 @@ impl LibvirtHypervisor {
         let limit = shared.config.call_timeout;
         let connecting = Arc::clone(&shared.connecting).acquire_owned();
         let connecting = timeout(limit, connecting).await.map_err(|_| {
-            EffectError::Unreachable("libvirtd does not take up connections in time".to_owned())
+            EffectError::NotDone("libvirtd does not take up connections in time".to_owned())
         })?;
         let take = move || {
             let picture = picture(&shared, vm, screen, connecting)?;
@@ -100,7 +100,7 @@ impl LibvirtHypervisor {
         let Some(connection) = self.shared.connection.lock().upgrade() else {
             let trouble = self.inventory.borrow().trouble.clone();
             let why = format!("not connected to libvirt: {trouble}");
-            return Err(EffectError::Unreachable(why));
+            return Err(EffectError::NotDone(why));
         };
         let act = move || act(&Domain::lookup(&connection, &vm.to_string())?);
         let done = self.shared.calls.call(Some(vm), effect.what(), act).await;

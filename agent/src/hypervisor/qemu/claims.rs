@@ -9,8 +9,8 @@
 //!     └──────▶ lost, ended: nothing is known of it, and it is no VM
 //! ```
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -191,13 +191,6 @@ impl View {
         self.holders
             .insert(facts.uuid, (path.to_owned(), Arc::clone(facts)));
     }
-}
-
-/// Which of `now` were not among `before`.
-pub(super) fn new_conflicts<'a>(before: &[Conflict], now: &'a [Conflict]) -> Vec<&'a Conflict> {
-    let key = |conflict: &Conflict| (conflict.uuid, conflict.claimant.clone());
-    let before: BTreeSet<_> = before.iter().map(key).collect();
-    now.iter().filter(|it| !before.contains(&key(it))).collect()
 }
 
 #[cfg(test)]

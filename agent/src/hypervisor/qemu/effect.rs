@@ -81,7 +81,6 @@ fn explain(error: &ClientError) -> EffectError {
                 EffectError::Unsupported(refusal.text.clone())
             }
         },
-        ClientError::Closed => EffectError::NotRunning,
         other => EffectError::Unreachable(other.to_string()),
     }
 }

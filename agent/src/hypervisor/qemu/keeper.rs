@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::claims::{Claims, Standing, View, new_conflicts};
+use super::claims::{Claims, Standing, View};
 use super::counters::Counters;
 use super::monitor::{Monitor, Report};
 use super::order::{MAX_ORDERS, Order};
@@ -20,7 +20,7 @@ use super::scan::{self, Found, MAX_SOCKETS, Mark};
 use super::watch::{DirectoryWatch, Watched};
 use super::{Route, Shared};
 use crate::hypervisor::backoff::{Backoff, LONGEST_SOCKET};
-use crate::hypervisor::{Inventory, Provider};
+use crate::hypervisor::{Inventory, Provider, new_conflicts};
 
 /// Changes of the directory within this time are one.
 const JOINED: Duration = Duration::from_millis(20);

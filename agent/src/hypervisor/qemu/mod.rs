@@ -56,7 +56,7 @@ use self::counters::Counters;
 use self::endpoint::QemuEndpoint;
 use self::learn::Facts;
 use self::order::{Deed, Order};
-use super::{EffectError, Hypervisor, Inventory, Screenshot};
+use super::{ConsoleKind, EffectError, Hypervisor, Inventory, Screenshot};
 use crate::core::id::{ConsoleId, VmUuid};
 use crate::core::keys::KeyPress;
 use crate::endpoint::{DirectEndpoints, Endpoint};
@@ -155,11 +155,23 @@ impl QemuHypervisor {
     }
 
     /// By which label a console's QEMU knows its chardev.
-    fn label(&self, console: &ConsoleId) -> Option<String> {
+    /// The label of a console's chardev, if the console is a line that a break can be put on:
+    /// QEMU takes the command for any chardev, and a virtio console forgets it.
+    fn line(&self, console: &ConsoleId) -> Result<String, EffectError> {
         let routes = self.shared.routes.lock();
-        let mut consoles = routes.get(&console.vm)?.facts.consoles.iter();
-        let console = consoles.find(|known| known.device.alias == console.alias)?;
-        Some(console.label.clone())
+        let route = routes.get(&console.vm);
+        let known = route.and_then(|route| {
+            let mut consoles = route.facts.consoles.iter();
+            consoles.find(|known| known.device.alias == console.alias)
+        });
+        match known {
+            None => Err(EffectError::NotFound(console.to_string())),
+            Some(known) if known.device.kind == ConsoleKind::Serial => Ok(known.label.clone()),
+            Some(_) => Err(EffectError::Unsupported(format!(
+                "{} is no serial line: there is no break on it",
+                console.alias
+            ))),
+        }
     }
 }
 
@@ -178,8 +190,7 @@ impl Hypervisor for QemuHypervisor {
     }
 
     async fn send_break(&self, console: &ConsoleId) -> Result<(), EffectError> {
-        let not_found = || EffectError::NotFound(console.to_string());
-        let label = self.label(console).ok_or_else(not_found)?;
+        let label = self.line(console)?;
         self.order(console.vm, Deed::Break(label)).await.map(|_| ())
     }
 

@@ -97,7 +97,7 @@ impl Monitor {
                 () = sleep_until(until) => return false,
                 Some(order) = self.orders.recv() => {
                     let refusal = match &self.reported {
-                        Standing::Lost(why) => EffectError::Unreachable(why.to_string()),
+                        Standing::Lost(why) => EffectError::NotDone(why.to_string()),
                         _ => EffectError::NotRunning,
                     };
                     // Whoever asked may be gone.
@@ -155,6 +155,8 @@ impl Monitor {
             tokio::select! {
                 biased; // Somebody waits for an order; and events may come without end.
                 Some(order) = self.orders.recv() => {
+                    // Whoever gave it up may have given another since.
+                    if order.done.is_closed() { continue }
                     let (outcome, broken) = effect::perform(client, &order.deed).await;
                     // Whoever asked may be gone.
                     let _ = order.done.send(outcome);

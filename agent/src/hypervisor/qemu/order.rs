@@ -50,13 +50,13 @@ pub(super) async fn give(
         .try_send(Order { deed, done })
         .map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
-                unreachable("too much waits for this VM's monitor already: try again")
+                EffectError::Busy("too much waits for this VM's monitor already")
             }
             mpsc::error::TrySendError::Closed(_) => EffectError::NotRunning,
         })?;
     match tokio::time::timeout(limit, outcome).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => Err(EffectError::NotRunning),
+        Ok(Err(_)) => Err(unreachable("its monitor was lost meanwhile")),
         Err(_) => Err(unreachable("its monitor did not answer: see if QEMU hangs")),
     }
 }

@@ -131,6 +131,11 @@ async fn what_was_not_done_is_counted_by_its_reason_and_told_to_nobody() {
         (EffectError::NotFound("gone".to_owned()), "NOT_FOUND"),
         (EffectError::Denied("polkit".to_owned()), "DENIED"),
         (EffectError::Unsupported("no NMI".to_owned()), "UNSUPPORTED"),
+        (EffectError::Busy("much waits"), "LIMIT_REACHED"),
+        (
+            EffectError::NotDone("libvirtd is gone".to_owned()),
+            "ENDPOINT_LOST",
+        ),
     ] {
         *desk.deeds.refusal.lock() = Some(refusal.clone());
         let refused = desk.nmi().await.unwrap_err();
@@ -293,6 +298,11 @@ async fn a_break_that_may_have_been_sent_is_told_and_one_that_cannot_have_been_i
     *desk.host.script.line_breaks.lock() = Does::Hang;
     let refused = desk.send_break(None).await.unwrap_err();
     assert_eq!(refused.reason(), Reason::EndpointLost);
+    assert_eq!(told(&mut viewer), [], "the line takes nothing");
+    *desk.host.script.line_breaks.lock() = Does::NotAtAll;
+    *desk.host.script.monitor_breaks.lock() = Does::Hang;
+    let refused = desk.send_break(None).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::EndpointLost);
     assert_eq!(told(&mut viewer), [SideEffectKind::Break]);
 
     let sink = desk.host.script.sink.lock().clone().expect("attached");
@@ -307,5 +317,5 @@ async fn a_break_that_may_have_been_sent_is_told_and_one_that_cannot_have_been_i
     let refused = desk.send_break(None).await.unwrap_err();
     assert_eq!(refused.reason(), Reason::EndpointLost);
     assert_eq!(told(&mut viewer), []);
-    assert!(desk.counted("break", "ENDPOINT_LOST", 2));
+    assert!(desk.counted("break", "ENDPOINT_LOST", 3));
 }

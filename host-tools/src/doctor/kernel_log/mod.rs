@@ -98,7 +98,7 @@ fn at_our_path(denial: &Denial) -> bool {
         let rest = denial.target.strip_prefix(*directory);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    PATHS.iter().any(|directory| below(&directory)) || denial.target.starts_with("/dev/pts/")
+    PATHS.iter().any(below) || denial.target.starts_with("/dev/pts/")
 }
 
 fn told(denial: &Denial, count: usize) -> Finding {

@@ -126,7 +126,7 @@ fn fields(text: &str) -> Vec<(&str, String)> {
 /// What the kernel writes in hexadecimal digits, since it has a blank or worse, as text.
 fn plain(name: Option<&str>, value: String, quoted: bool) -> String {
     let text = matches!(name, Some("comm" | "name" | "path" | "exe" | "profile"));
-    let digits = value.len() % 2 == 0 && value.bytes().all(|b| b.is_ascii_hexdigit());
+    let digits = value.len().is_multiple_of(2) && value.bytes().all(|b| b.is_ascii_hexdigit());
     if quoted || !text || !digits {
         return cut(&value);
     }

@@ -46,7 +46,7 @@ async fn a_stuck_vm_times_out_and_holds_back_no_other() {
     );
     // More calls for the stuck VM wait for their turn, without a permit.
     let again = calls.call(vm(1), "read a VM", || Ok(())).await;
-    assert!(matches!(again, Err(CallError::TimedOut { .. })));
+    assert!(matches!(again, Err(CallError::NotInTime { .. })));
     for other in 2..20 {
         assert_eq!(
             calls
@@ -81,7 +81,7 @@ async fn no_more_than_the_limit_run_at_once() {
     );
     assert!(stuck.0.is_err() && stuck.1.is_err());
     let third = calls.call(vm(3), "wait", || Ok(())).await;
-    assert!(matches!(third, Err(CallError::TimedOut { .. })));
+    assert!(matches!(third, Err(CallError::NotInTime { .. })));
     assert_eq!(counters.calls_in_flight.load(Ordering::Relaxed), 2);
     release_one.send(()).unwrap();
     release_two.send(()).unwrap();

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::hypervisor::new_conflicts;
 
 fn uuid(number: u128) -> VmUuid {
     VmUuid::new(uuid::Uuid::from_u128(number))
