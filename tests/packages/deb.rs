@@ -37,6 +37,7 @@ async fn the_deb_installs_serves_a_console_under_its_sandbox_and_is_removed() {
     machine.must(&["systemctl", "start", UNIT]);
     is_confined(&machine);
     run_qemu(&machine);
+    a_qemu_has_no_use_of_the_agents_key(&machine);
     let mut console = attach(address, &pki).await;
     log_in(&mut console).await;
     command_runs(&mut console, "packaged").await;
@@ -68,7 +69,7 @@ fn install(machine: &Machine) {
 
 fn is_installed(machine: &Machine) {
     let groups = machine.must(&["id", "-nG", "vmconsole"]);
-    assert_eq!(groups.trim(), "vmconsole libvirt");
+    assert_eq!(groups.trim(), "vmconsole libvirt vmconsole-qemu");
     let shell = machine.must(&["getent", "passwd", "vmconsole"]);
     assert!(shell.trim().ends_with("nologin"), "{shell}");
     assert_eq!(
@@ -79,8 +80,8 @@ fn is_installed(machine: &Machine) {
         (CONFIG, "644 root root"),
         ("/etc/vmconsole-agent", "755 root root"),
         ("/etc/vmconsole-agent/tls", "750 root vmconsole"),
-        ("/run/vmconsole", "2770 root vmconsole"),
-        ("/run/vmconsole/qmp", "2770 root vmconsole"),
+        ("/run/vmconsole", "3770 root vmconsole-qemu"),
+        ("/run/vmconsole/qmp", "3770 root vmconsole-qemu"),
         ("/usr/share/man/man8/vmconsole-agent.8.gz", "644 root root"),
         ("/usr/share/man/man1/vmconsolectl.1.gz", "644 root root"),
     ] {
@@ -137,6 +138,27 @@ fn is_confined(machine: &Machine) {
         groups.unwrap().split_whitespace().any(|it| it == libvirt),
         "{status}"
     );
+}
+
+/// Whoever breaks out of a guest into its QEMU is not the agent to anybody.
+fn a_qemu_has_no_use_of_the_agents_key(machine: &Machine) {
+    let as_qemu = |what: &str, path: &str| {
+        let user = [
+            "--reuid=qemu-guest",
+            "--regid=vmconsole-qemu",
+            "--clear-groups",
+        ];
+        let command = [&["setpriv"], &user[..], &[what, path]].concat();
+        machine.run(&command).status.success()
+    };
+    assert!(
+        as_qemu("ls", "/run/vmconsole/qmp"),
+        "it has its sockets there"
+    );
+    assert!(!as_qemu("cat", "/etc/vmconsole-agent/tls/agent.key"));
+    let others = "/run/vmconsole/others.serial";
+    machine.must(&["touch", others]);
+    assert!(!as_qemu("rm", others), "it took another's socket away");
 }
 
 /// Root asks what is wrong with this host.

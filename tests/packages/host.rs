@@ -26,11 +26,11 @@ pub(crate) const CONFIG: &str = "/etc/vmconsole-agent/config.toml";
 
 const MONITOR: &str = "/run/vmconsole/qmp/packaged.qmp";
 
-/// A QEMU as an operator would run one without libvirt: in the agent's group, so that the
-/// agent may connect to its sockets.
+/// A QEMU as an operator would run one without libvirt: in the group whose
+/// sockets the agent may connect to.
 const QEMU_UNIT: &str = "[Service]
 User=qemu-guest
-Group=vmconsole
+Group=vmconsole-qemu
 UMask=0007
 ExecStart=/usr/bin/qemu-system-x86_64 -name packaged -machine pc,accel=tcg -m 128 -nodefaults \
     -display none -no-reboot -kernel IMAGES/vmlinuz -initrd IMAGES/initrd.img -append \"CMDLINE\" \
