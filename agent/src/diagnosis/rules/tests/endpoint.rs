@@ -3,7 +3,7 @@
 use super::super::super::facts::PathFacts;
 use super::super::super::path::{Node, NodeKind, Objection};
 use super::*;
-use crate::endpoint::{Direct, Holder, TcpAddress};
+use crate::endpoint::{Direct, Holder, TcpAddress, TcpDenial};
 
 #[test]
 fn a_holder_is_named_and_how_to_be_rid_of_it() {
@@ -81,6 +81,17 @@ fn what_keeps_the_agent_from_a_path_is_told_with_what_gives_it_the_right() {
 }
 
 #[test]
+fn nobody_is_told_to_join_the_group_of_root() {
+    let mut of_root = node(NodeKind::Socket, 0o775);
+    of_root.group = 0;
+    let facts = denied_at(Some(Objection::Mode(of_root)));
+    let next = "setfacl -m u:vmconsole:rw /run/libvirt/qemu";
+    let finding = expect(&facts, Code::Permission, Severity::Problem, next);
+    assert!(!finding.next_step.contains("usermod"), "{finding:?}");
+    assert!(finding.next_step.contains("a group that vmconsole is in"));
+}
+
+#[test]
 fn a_path_that_is_not_safe_is_told_as_that() {
     for (objection, summary, next) in [
         (
@@ -128,8 +139,39 @@ fn other_permissions_name_the_key_or_the_group() {
         port: 4000,
         telnet: false,
     }));
-    let tcp = unavailable(Availability::Denied, tcp);
-    expect(&tcp, Code::Permission, Severity::Problem, "endpoints.tcp");
+    let denied = unavailable(Availability::Denied, tcp);
+    let place = "127.0.0.1:4000".parse().expect("an address");
+    for (error, summary, next) in [
+        (
+            TcpDenial::off("192.0.2.1", 4000),
+            "the configuration keeps",
+            "set endpoints.tcp",
+        ),
+        (
+            TcpDenial::not_loopback("192.0.2.1", 4000),
+            "the configuration keeps",
+            "set endpoints.tcp",
+        ),
+        (
+            TcpDenial::listener(place, 1001),
+            "not trusted",
+            "endpoints.owners",
+        ),
+        (
+            TcpDenial::unseen(place),
+            "does not tell",
+            "RestrictAddressFamilies",
+        ),
+    ] {
+        let tcp = with(denied.clone(), |seen| {
+            seen.status.state.detail = error.to_string();
+        });
+        let finding = expect(&tcp, Code::Permission, Severity::Problem, next);
+        assert!(finding.summary.contains(summary), "{finding:?}");
+        assert_eq!(finding.evidence, error.to_string());
+    }
+    let finding = expect(&denied, Code::Permission, Severity::Problem, "endpoints.");
+    assert!(!finding.summary.contains("configuration"), "{finding:?}");
     let socket = Source::Direct(Direct::Unix("/run/x".into()));
     let unseen = unavailable(Availability::Denied, socket);
     expect(
