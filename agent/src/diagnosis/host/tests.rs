@@ -6,7 +6,9 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
 use super::super::finding::Severity;
 use super::*;
-use crate::hypervisor::Conflict;
+use crate::hypervisor::{Conflict, Provider};
+
+mod qemu;
 
 /// 2026-01-01.
 const NOW: u64 = 1_767_225_600;
@@ -67,6 +69,14 @@ fn hypervisors_are_told_by_whether_they_answer_and_what_they_allow() {
     assert_eq!(findings[0].evidence, "refused");
     assert!(findings[0].next_step.contains("systemctl status libvirtd"));
     assert!(findings[1].next_step.contains("unix_sock_group"));
+    assert!(findings[0].next_step.contains("libvirt.enabled = false"));
+    let why = "libvirt (qemu:///system): refused";
+    assert_eq!(not_connected(&inventory).as_deref(), Some(why));
+    let all = Inventory {
+        providers: vec![provider("qemu", true, "x"), provider("libvirt", false, "")],
+        ..Inventory::default()
+    };
+    assert_eq!(not_connected(&all), None);
     let never = in_memory(&Inventory::default(), &[]);
     assert_eq!(told(&never), [(Code::HypervisorLost, Severity::Problem)]);
 }
