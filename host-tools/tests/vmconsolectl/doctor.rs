@@ -136,6 +136,8 @@ fn each_console_and_the_host_are_asked_for_and_the_worst_comes_first() {
             .unwrap()
     };
     assert!(findings.is_sorted_by_key(rank), "{findings:?}");
+    // Those that were made just now.
+    assert_eq!(of(&findings, "certificate_good").len(), 2, "{findings:?}");
     let silent = of(&findings, "guest_silent")[0];
     assert_eq!(silent["from"], "console");
     assert_eq!(
@@ -269,7 +271,7 @@ fn an_agent_that_is_not_there_or_refuses_is_a_finding() {
 
 #[test]
 fn the_host_is_looked_at_without_the_agent() {
-    let (_root, pki) = pki_with(&["--days", "29"]);
+    let (_root, pki) = pki_with(&["--days", "13"]);
     // Another program has the agent's port.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let config = config(&pki, taken.local_addr().unwrap());

@@ -132,13 +132,14 @@ fn certificates_are_told_by_their_time() {
     write(&config.certificate, &short);
     write(&config.client_ca, &long);
     let ends = (Code::CertificateExpires, Severity::Warning);
-    assert_eq!(look(NOW), [ends, good]);
-    let expires = &certificates::look(&config, now())[0];
-    assert_eq!(expires.summary, "the agent's certificate ends in 19 days");
+    assert_eq!(look(NOW + 9 * DAY), [ends, good]);
+    let later = UNIX_EPOCH + Duration::from_secs(NOW + 9 * DAY);
+    let expires = &certificates::look(&config, later)[0];
+    assert_eq!(expires.summary, "the agent's certificate ends in 10 days");
     assert!(expires.evidence.contains("2026"), "{expires:?}");
-    // 30 days ahead, and not a day before.
-    assert_eq!(look(NOW - 10 * DAY), [ends, good]);
-    assert_eq!(look(NOW - 12 * DAY), [good, good]);
+    // 14 days ahead, and not a day before.
+    assert_eq!(look(NOW + 6 * DAY), [ends, good]);
+    assert_eq!(look(NOW + 5 * DAY), [good, good]);
     // Its last second is good, as TLS sees it too.
     assert_eq!(look(NOW + 19 * DAY), [ends, good]);
     let after = look(NOW + 19 * DAY + 1);
