@@ -80,7 +80,7 @@ async fn a_socket_that_the_agent_may_not_use_is() {
     if geteuid().is_root() {
         chown(&socket, Some(Uid::from_raw(65534)), None).expect("root may");
     } else {
-        let none = std::fs::Permissions::from_mode(0);
+        let none = std::fs::Permissions::from_mode(0o000);
         std::fs::set_permissions(&socket, none).expect("its own");
     }
     let told = finding(root.path().to_owned(), Vec::new(), "is not served").await;
