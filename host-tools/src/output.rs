@@ -66,8 +66,7 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
-        if c.is_control() || turns {
+        if is_obeyed(c) {
             // Writing to a String does not fail.
             let _ = write!(shown, "\\u{{{:x}}}", u32::from(c));
         } else {
@@ -77,6 +76,38 @@ pub(crate) fn printable(text: &str) -> String {
     shown
 }
 
+/// A JSON text that says the same, with everything escaped that a terminal would obey. The
+/// serializer escapes no more than JSON demands: the characters below U+0020.
+pub(crate) fn printable_json(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Line feeds are between values: those within are escaped already. All that are
+        // obeyed have four digits at most.
+        if is_obeyed(c) && c != '\n' {
+            // Writing to a String does not fail.
+            let _ = write!(shown, "\\u{:04x}", u32::from(c));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// Control characters, and the marks that turn the direction of writing (Unicode's
+/// `Bidi_Control`).
+const fn is_obeyed(c: char) -> bool {
+    matches!(
+        c,
+        '\0'..='\u{1f}'
+            | '\u{7f}'..='\u{9f}'
+            | '\u{61c}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,8 +115,8 @@ mod tests {
     #[test]
     fn what_a_terminal_would_obey_is_shown_instead() {
         assert_eq!(
-            printable("ok \u{1b}[2J\r\n\u{202e}"),
-            "ok \\u{1b}[2J\\u{d}\\u{a}\\u{202e}"
+            printable("ok \u{1b}[2J\r\n\u{202e}\u{61c}"),
+            "ok \\u{1b}[2J\\u{d}\\u{a}\\u{202e}\\u{61c}"
         );
         assert_eq!(printable("Zoë's VM"), "Zoë's VM");
     }

@@ -88,18 +88,22 @@ impl Filter {
     }
 }
 
-/// One page of consoles.
+/// One page of consoles. `trouble` is why a hypervisor is not connected.
 ///
 /// # Errors
 /// BAD_REQUEST for a malformed filter or page token, ENDPOINT_LOST before the hypervisor
 /// was read.
 pub(super) fn page(
     directory: &Directory,
+    trouble: Option<String>,
     request: v1::ListConsolesRequest,
 ) -> Result<v1::ListConsolesResponse, Status> {
     let filter = Filter::new(request.filter)?;
     if !directory.synced {
-        let message = "the hypervisor was not read yet: try again in a moment";
+        let message = match trouble {
+            Some(trouble) => format!("not connected: {trouble}"),
+            None => "the hypervisor was not read yet: try again in a moment".to_owned(),
+        };
         return Err(status(Reason::EndpointLost, message));
     }
     let size = match request.page_size as usize {
@@ -136,4 +140,25 @@ fn parse_token(token: &str) -> Result<ConsoleId, Status> {
         })
     });
     parsed.ok_or_else(|| bad("page_token is not one that ListConsoles gave: begin anew without"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    #[test]
+    fn a_list_that_cannot_be_given_yet_says_what_keeps_it() {
+        let refused = |trouble: Option<&str>| {
+            let trouble = trouble.map(str::to_owned);
+            let answer = page(&Directory::default(), trouble, Default::default());
+            answer.expect_err("nothing was read")
+        };
+        let away = refused(Some("libvirt (qemu:///system): no socket"));
+        assert_eq!(away.code(), Code::Unavailable);
+        let said = "not connected: libvirt (qemu:///system): no socket";
+        assert_eq!(away.message(), said);
+        assert!(refused(None).message().contains("not read yet"));
+    }
 }

@@ -159,7 +159,8 @@ impl ConsoleService for ConsoleApi {
         &self,
         request: Request<v1::ListConsolesRequest>,
     ) -> Result<Response<v1::ListConsolesResponse>, Status> {
-        list::page(&self.directory(), request.into_inner()).map(Response::new)
+        let trouble = self.diagnosis.not_connected();
+        list::page(&self.directory(), trouble, request.into_inner()).map(Response::new)
     }
 
     type WatchConsolesStream = BoxStream<v1::WatchConsolesResponse>;

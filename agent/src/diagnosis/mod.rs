@@ -173,6 +173,12 @@ impl Diagnosis {
         Ok(findings)
     }
 
+    /// Why a hypervisor is not connected now, for the operator; `None` if all are, or none has
+    /// said why.
+    pub fn not_connected(&self) -> Option<String> {
+        host::not_connected(&self.inventory.borrow())
+    }
+
     fn permit(&self) -> Result<OwnedSemaphorePermit, DiagnosisError> {
         let places = Arc::clone(&self.places);
         places.try_acquire_owned().map_err(|_| DiagnosisError::Busy)

@@ -33,6 +33,7 @@ use counters::Counters;
 use far::Far;
 use line::Line;
 pub(crate) use path::usual_name;
+pub(crate) use tcp::denial::TcpDenial;
 use unix_socket::RecentSockets;
 use wire::Wire;
 

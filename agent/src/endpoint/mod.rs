@@ -12,8 +12,8 @@ pub(crate) mod telnet;
 use std::fmt;
 use std::sync::Arc;
 
-pub(crate) use direct::usual_name;
 pub use direct::{DirectEndpoints, DirectRules, TcpRule};
+pub(crate) use direct::{TcpDenial, usual_name};
 pub use source::{Direct, Source, TcpAddress};
 
 /// How an endpoint is reached.

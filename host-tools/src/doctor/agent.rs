@@ -66,7 +66,14 @@ pub(super) async fn ask(channel: Channel, wanted: Option<&Wanted>) -> Vec<Findin
                     findings.extend(console(&mut client, &wanted.vm, &alias).await);
                 }
             }
-            Err(finding) => findings.push(finding),
+            Err(finding) => {
+                // Where it lists nothing since one of its hypervisors is away, it may know the
+                // VM all the same, and what keeps it from it.
+                if finding.code == REFUSED {
+                    findings.extend(console(&mut client, &wanted.vm, "").await);
+                }
+                findings.push(finding);
+            }
         }
     }
     findings

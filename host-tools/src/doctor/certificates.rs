@@ -20,8 +20,9 @@ const MAX_BYTES: u64 = 1024 * 1024;
 /// The most certificates of one file that are looked at.
 const MAX_CERTIFICATES: usize = 64;
 
-/// How many days ahead the end of a certificate is told.
-const DAYS_AHEAD: i64 = 30;
+/// How many days ahead the end of a certificate is told. `pki init` makes certificates of 30
+/// days: those are not to be warned of as soon as they are made. The agent has the same.
+const DAYS_AHEAD: i64 = 14;
 
 const DAY: i64 = 86_400;
 
@@ -239,10 +240,13 @@ mod tests {
         mode(0o640);
         let warning = Severity::Warning;
         let soon = ("certificate_expires", warning);
-        assert_eq!(told(&look(0)), [soon, soon, (KEY, Severity::Ok)]);
+        let good = (GOOD, Severity::Ok);
+        // 14 days ahead, and not a day before.
+        assert_eq!(told(&look(5)), [good, good, (KEY, Severity::Ok)]);
+        assert_eq!(told(&look(6)), [soon, soon, (KEY, Severity::Ok)]);
         assert_eq!(
-            look(0)[0].summary,
-            "the agent's certificate ends in 19 days"
+            look(6)[0].summary,
+            "the agent's certificate ends in 13 days"
         );
         // Its last second is good, as TLS sees it too.
         assert_eq!(told(&look(19))[0], soon);

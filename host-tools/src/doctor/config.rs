@@ -8,6 +8,7 @@ use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
 use toml::{Table, Value};
 
 use super::finding::Finding;
@@ -75,6 +76,17 @@ impl Settings {
                 .unwrap_or(true)
                 .then(|| uri.unwrap_or(DEFAULT_URI).to_owned()),
         }
+    }
+
+    /// A file that the agent reads and the caller may not.
+    fn closed(&self) -> Option<&Path> {
+        let files = [&self.certificate, &self.private_key, &self.client_ca];
+        let denied = |path: &&PathBuf| {
+            let opened = File::open(path);
+            opened.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        };
+        let closed = files.into_iter().flatten().find(denied);
+        closed.map(PathBuf::as_path)
     }
 }
 
@@ -150,11 +162,18 @@ fn missing(table: &Table, path: &Path) -> Vec<Finding> {
     vec![finding]
 }
 
-/// What the agent itself says of the file.
+/// What the agent itself says of the file. It reads what the file names too, so that a caller
+/// who may not is told nothing of the agent: its user may.
 ///
 /// # Cancel safety
 /// If dropped, the agent's program is killed.
-pub(super) async fn checked_by_agent(path: &Path) -> Finding {
+pub(super) async fn checked_by_agent(path: &Path, settings: &Settings) -> Finding {
+    if let Some(closed) = settings.closed().filter(|_| !geteuid().is_root()) {
+        let summary = "the agent's configuration is checked only as root";
+        return Finding::note(CODE, summary)
+            .evidence(format!("{} may not be read by you", closed.display()))
+            .next("run doctor as root");
+    }
     let arguments = [
         "--config".as_ref(),
         path.as_os_str(),

@@ -109,7 +109,7 @@ async fn of_host(options: &Options, address: &AgentAddress) -> Vec<Finding> {
     }
     let (settings, mut findings) = config::read(path);
     if findings.is_empty() {
-        findings.push(config::checked_by_agent(path).await);
+        findings.push(config::checked_by_agent(path, &settings).await);
     }
     let root = Path::new(ROOT);
     let agent = Person::named(AGENT_USER);

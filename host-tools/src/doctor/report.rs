@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::finding::{Finding, Origin, Severity};
-use crate::output::printable;
+use crate::output::{printable, printable_json};
 
 /// How wide the mark is, with the space after it.
 const MARK: usize = 9;
@@ -83,7 +83,7 @@ pub(super) fn json(findings: &[Finding]) -> Result<String, serde_json::Error> {
         worst: worst(findings).word(),
         findings: findings.iter().map(shown).collect(),
     };
-    let mut text = serde_json::to_string_pretty(&report)?;
+    let mut text = printable_json(&serde_json::to_string_pretty(&report)?);
     text.push('\n');
     Ok(text)
 }
@@ -147,6 +147,22 @@ mod tests {
             coloured.starts_with("\u{1b}[1;31mproblem  \u{1b}[0mweb"),
             "{coloured}"
         );
+    }
+
+    #[test]
+    fn what_programs_get_may_be_shown_on_a_terminal_and_says_the_same() {
+        let said = "a\u{9b}2J\u{7f}\u{202e}\u{2066}\u{61c}\u{1b}\n\u{e9}";
+        let mut finding = Finding::note("clock", said).evidence(said).next(said);
+        finding.origin = Origin::Console(said.into(), said.into());
+        let text = super::json(&[finding]).unwrap();
+        let shown =
+            |c: char| c == '\n' || crate::output::printable(&c.to_string()).len() == c.len_utf8();
+        assert!(text.chars().all(shown), "{text:?}");
+        let value: Value = serde_json::from_str(&text).unwrap();
+        for key in ["summary", "evidence", "next_step", "vm", "console"] {
+            assert_eq!(value["findings"][0][key], said, "{key}");
+        }
+        assert!(text.contains('\u{e9}'), "what is plain stays as it is");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use serde::Serialize;
 use vmconsole_proto::v1::{self as wire, ConsoleState};
 
+use crate::output::printable_json;
 use crate::words;
 
 /// One console.
@@ -83,7 +84,7 @@ struct Position {
 /// As the serializer fails.
 pub(super) fn render(consoles: &[wire::Console]) -> Result<String, serde_json::Error> {
     let consoles: Vec<_> = consoles.iter().map(console).collect();
-    let mut text = serde_json::to_string_pretty(&consoles)?;
+    let mut text = printable_json(&serde_json::to_string_pretty(&consoles)?);
     text.push('\n');
     Ok(text)
 }
@@ -186,6 +187,16 @@ mod tests {
             "last_output": null, "last_input": null,
         }]);
         assert_eq!(value, wanted);
+    }
+
+    #[test]
+    fn a_name_that_a_terminal_would_obey_is_escaped() {
+        let console = wire::Console {
+            vm_name: "a\u{9b}2J\u{202e}".into(),
+            ..Default::default()
+        };
+        let text = render(&[console]).unwrap();
+        assert!(text.contains(r#""vm_name": "a\u009b2J\u202e""#), "{text}");
     }
 
     #[test]

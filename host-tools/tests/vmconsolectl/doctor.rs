@@ -1,11 +1,15 @@
 //! `doctor`: its report, by what the agent answers and by what the host is made to look like.
 
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 use vmconsole_proto::v1::{
     Console, DiagnoseConsoleResponse, DiagnoseHostResponse, Finding, FindingCode,
     ListConsolesResponse, Severity,
@@ -132,6 +136,8 @@ fn each_console_and_the_host_are_asked_for_and_the_worst_comes_first() {
             .unwrap()
     };
     assert!(findings.is_sorted_by_key(rank), "{findings:?}");
+    // Those that were made just now.
+    assert_eq!(of(&findings, "certificate_good").len(), 2, "{findings:?}");
     let silent = of(&findings, "guest_silent")[0];
     assert_eq!(silent["from"], "console");
     assert_eq!(
@@ -173,6 +179,39 @@ fn one_console_or_a_vm_without_any_is_asked_for_by_itself() {
     let (_, findings) = json(doctor(&pki, none.address, &config).arg("web-1"));
     let device = of(&findings, "no_console_device")[0];
     assert_eq!(device["vm"], "web-1");
+}
+
+#[test]
+fn an_agent_that_cannot_list_its_consoles_is_asked_about_the_vm_itself() {
+    let (_root, pki) = pki();
+    let details = ErrorDetails::with_error_info("ENDPOINT_LOST", "vmconsole", HashMap::new());
+    let message = "not connected: libvirt: no socket";
+    let refused = Status::with_error_details(Code::Unavailable, message, details);
+    let lost = finding(FindingCode::HypervisorLost, Severity::Problem, "not read");
+    let answer = DiagnoseConsoleResponse {
+        findings: vec![lost],
+        console: None,
+    };
+    let agent = FakeAgent::start(
+        &pki,
+        Script {
+            list_refused: Some(refused),
+            diagnoses: vec![("", answer)],
+            ..script()
+        },
+    );
+    let config = config(&pki, agent.address);
+    let (_, findings) = json(doctor(&pki, agent.address, &config).arg("web-1"));
+    let of_vm = |one: &&Value| one["from"] == "console" && one["vm"] == "web-1";
+    let told = findings.iter().find(of_vm).expect("the VM is asked about");
+    assert_eq!(
+        (&told["code"], &told["next_step"]),
+        (&"hypervisor_lost".into(), &"the next step".into())
+    );
+    let refused = of(&findings, "agent_refused");
+    assert_eq!(refused.len(), 1, "{findings:?}");
+    let why = refused[0]["evidence"].as_str().unwrap();
+    assert!(why.contains(message), "{why}");
 }
 
 #[test]
@@ -232,21 +271,14 @@ fn an_agent_that_is_not_there_or_refuses_is_a_finding() {
 
 #[test]
 fn the_host_is_looked_at_without_the_agent() {
-    let (_root, pki) = pki_with(&["--days", "29"]);
+    let (_root, pki) = pki_with(&["--days", "13"]);
     // Another program has the agent's port.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let config = config(&pki, taken.local_addr().unwrap());
     let readable = std::fs::Permissions::from_mode(0o644);
     std::fs::set_permissions(pki.join("agent.key"), readable).unwrap();
     let mut command = doctor(&pki, nobody(), &config);
-    // The agent's own check, played.
-    let bin = pki.join("bin");
-    std::fs::create_dir(&bin).unwrap();
-    let checker = bin.join("vmconsole-agent");
-    std::fs::write(&checker, "#!/bin/sh\n[ \"$1 $3\" = \"--config check-config\" ] || exit 0\necho \"$2: refused\" >&2\nexit 1\n").unwrap();
-    std::fs::set_permissions(&checker, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let path = std::env::var("PATH").unwrap();
-    command.env("PATH", format!("{}:{path}", bin.display()));
+    command.env("PATH", agent_that_refuses(&pki));
     let (_, findings) = json(&mut command);
 
     let refused = of(&findings, "config")[0];
@@ -269,6 +301,57 @@ fn the_host_is_looked_at_without_the_agent() {
     assert_eq!(of(&findings, "clock").len(), 1);
     assert!(!of(&findings, "disk").is_empty());
     assert_eq!(of(&findings, "kernel_log")[0]["severity"], "ok");
+}
+
+#[test]
+fn a_plain_user_is_told_what_only_root_may_check_and_gets_no_false_problem() {
+    let (root, pki) = pki();
+    let open = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let config = config(&pki, nobody());
+    // As packages have it: the configuration for all to read, the key's directory closed.
+    let closed = pki.join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::rename(pki.join("agent.key"), closed.join("agent.key")).unwrap();
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("/agent.key", "/closed/agent.key")).unwrap();
+    for (path, mode) in [(root.path(), 0o755), (&pki, 0o755), (&config, 0o644)] {
+        open(path, mode);
+    }
+    open(&closed, 0o000);
+    let checker = agent_that_refuses(&pki);
+
+    let mut command = doctor(&pki, nobody(), &config);
+    command.env("PATH", checker);
+    if nix::unistd::geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let (_, findings) = json(&mut command);
+    open(&closed, 0o700);
+    let config = of(&findings, "config")[0];
+    assert_eq!(config["severity"], "note", "{config}");
+    assert!(
+        config["summary"].as_str().unwrap().contains("only as root"),
+        "{config}"
+    );
+    let key = format!("{}", closed.join("agent.key").display());
+    assert!(
+        config["evidence"].as_str().unwrap().contains(&key),
+        "{config}"
+    );
+}
+
+/// The agent's own check, played: a PATH on which it refuses.
+fn agent_that_refuses(pki: &Path) -> String {
+    let bin = pki.join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let checker = bin.join("vmconsole-agent");
+    std::fs::write(&checker, "#!/bin/sh\n[ \"$1 $3\" = \"--config check-config\" ] || exit 0\necho \"$2: refused\" >&2\nexit 1\n").unwrap();
+    for path in [&bin, &checker] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    format!("{}:{}", bin.display(), std::env::var("PATH").unwrap())
 }
 
 #[test]

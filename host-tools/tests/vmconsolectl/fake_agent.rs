@@ -31,6 +31,8 @@ type BoxStream<T> = Pin<Box<dyn AsyncStream<Item = Result<T, Status>> + Send>>;
 pub(crate) struct Script {
     /// Refuses every call.
     pub(crate) refusal: Option<Status>,
+    /// Refuses the list alone.
+    pub(crate) list_refused: Option<Status>,
     /// Pages of the list, taken one by one; the last is repeated.
     pub(crate) pages: Vec<ListConsolesResponse>,
     /// Refuses side effects from this one on, counted from 0.
@@ -370,6 +372,9 @@ impl ConsoleService for Service {
         request: Request<ListConsolesRequest>,
     ) -> Result<Response<ListConsolesResponse>, Status> {
         if let Some(refusal) = &self.script.refusal {
+            return Err(refusal.clone());
+        }
+        if let Some(refusal) = &self.script.list_refused {
             return Err(refusal.clone());
         }
         let mut lists = self.lists.lock().unwrap();

@@ -5,15 +5,16 @@ use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde_json::Value;
 use vmconsole_proto::v1;
 use vmconsole_tests::agent::{Agent, AgentOptions};
 use vmconsole_tests::client::{Client, Windows, endpoint};
 use vmconsole_tests::pki::{PROXY_NAME, Pki};
 use vmconsole_tests::process::{Process, tied};
-use vmconsole_tests::qemu::QemuDir;
+use vmconsole_tests::qemu::{Boot, QemuDir, QemuOptions};
 use vmconsole_tests::{setup, user};
 
-use super::{Code, Doctor, Severity, found_of_host, of_host, report, reported, says};
+use super::{Code, Doctor, Severity, found, found_of_host, of_host, report, reported, says};
 use crate::host::{BOUND, QemuHost};
 
 /// How long a certificate is valid whose end is to be seen: an agent starts within it.
@@ -95,6 +96,32 @@ async fn limits_clock_and_disks_are_told_as_they_are() {
     let near = found_of_host(&client, Code::Limit, Severity::Warning).await;
     says(&near.summary, "open files");
     says(&near.next_step, "LimitNOFILE");
+}
+
+/// libvirt is served unless the configuration says otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_libvirt_is_not_there_is_told_what_that_keeps_it_from() {
+    let host = QemuHost::with(|options| {
+        options.libvirt_uri = Some("qemu:///system?socket=/nowhere/sock".to_owned());
+    });
+    let mut options = QemuOptions::named("alone");
+    options.boot = Boot::Firmware;
+    let qemu = host.guest(options);
+    let client = host.client().await;
+    let lost = (Code::HypervisorLost, Severity::Problem);
+    let told = found(&client, (qemu.name(), ""), lost).await;
+    says(&told.evidence, "libvirt.enabled = false");
+    let list = v1::ListConsolesRequest::default();
+    let refused = client.service().list_consoles(list).await.unwrap_err();
+    says(refused.message(), "not connected: libvirt (qemu:///system");
+
+    let (code, findings) = Doctor::new(&host.pki).asks(&host.agent, &[qemu.name()]);
+    assert_eq!(code, Some(11));
+    let refused = reported(&findings, "agent_refused");
+    says(&refused["evidence"].to_string(), "not connected: libvirt");
+    let of_vm = |one: &&Value| one["code"] == "hypervisor_lost" && one["from"] == "console";
+    let told = findings.iter().find(of_vm).expect("the VM is told of");
+    says(&told["evidence"].to_string(), "libvirt.enabled = false");
 }
 
 /// doctor in a mount namespace where a file system that logs are written to is full.

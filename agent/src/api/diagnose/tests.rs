@@ -1,5 +1,9 @@
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use tonic::Code as StatusCode;
 use tonic_types::StatusExt as _;
 use v1::console_ref::Vm as VmRef;
@@ -7,11 +11,18 @@ use v1::console_ref::Vm as VmRef;
 use super::*;
 use crate::config::Config;
 use crate::console::scripted::{Host, id};
+use crate::diagnosis::MAX_AT_ONCE;
 
 fn diagnosis(host: &Host) -> Diagnosis {
-    let text = "[grpc]\ncertificate = \"/nowhere/a.crt\"\nprivate_key = \"/nowhere/a.key\"\n\
-                client_ca = \"/nowhere/ca.crt\"\n[access]\nallowed_clients = [\"a.example\"]\n";
-    let config = Config::parse(text, "test".as_ref()).expect("valid");
+    diagnosis_with(host, "/nowhere/a.crt")
+}
+
+fn diagnosis_with(host: &Host, certificate: &str) -> Diagnosis {
+    let text = format!(
+        "[grpc]\ncertificate = \"{certificate}\"\nprivate_key = \"/nowhere/a.key\"\n\
+         client_ca = \"/nowhere/ca.crt\"\n[access]\nallowed_clients = [\"a.example\"]\n"
+    );
+    let config = Config::parse(&text, "test".as_ref()).expect("valid");
     Diagnosis::new(&config, host.inventory.subscribe())
 }
 
@@ -76,9 +87,9 @@ async fn what_names_nothing_is_refused() {
 }
 
 #[tokio::test]
-async fn a_host_is_answered_and_too_many_at_once_are_refused() {
+async fn a_host_is_answered_with_its_findings() {
     let host = Host::start(None, 1024);
-    let diagnosis = Arc::new(diagnosis(&host));
+    let diagnosis = diagnosis(&host);
     let full = Usage {
         key: "limits.watchers",
         used: 1,
@@ -91,9 +102,24 @@ async fn a_host_is_answered_and_too_many_at_once_are_refused() {
         .find(|f| f.code() == v1::FindingCode::Limit)
         .expect("told");
     assert_eq!(limit.severity(), v1::Severity::Problem);
-    let many = (0..20).map(|_| super::host(&diagnosis, &[]));
-    let answers = futures_util::future::join_all(many).await;
-    let refused = answers.into_iter().find_map(Result::err).expect("too many");
+}
+
+#[tokio::test]
+async fn too_many_diagnoses_at_once_are_refused() {
+    let host = Host::start(None, 1024);
+    let root = tempfile::tempdir().expect("a directory");
+    // Whoever opens it waits for somebody who writes.
+    let pipe = root.path().join("agent.crt");
+    mkfifo(&pipe, Mode::S_IRWXU).expect("makes");
+    let diagnosis = diagnosis_with(&host, &pipe.display().to_string());
+    let mut many: FuturesUnordered<_> = (0..=MAX_AT_ONCE)
+        .map(|_| super::host(&diagnosis, &[]))
+        .collect();
+    let first = many.next().await.expect("one of them");
+    let refused = first.expect_err("too many");
+    let writer = std::fs::File::options().read(true).write(true).open(&pipe);
+    drop(many);
+    drop(writer.expect("opens"));
     assert_eq!(refused.code(), StatusCode::ResourceExhausted);
     let info = refused.get_details_error_info().expect("a reason");
     assert_eq!(info.reason, "LIMIT_REACHED");

@@ -18,8 +18,9 @@ use super::HostConfig;
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// The most certificates of one file that are looked at.
 const MAX_CERTIFICATES: usize = 64;
-/// How long ahead the end of a certificate is told.
-const AHEAD: Duration = Duration::from_secs(30 * 86_400);
+/// How long ahead the end of a certificate is told: less than the 30 days that those of
+/// `vmconsolectl pki init` are valid for. `vmconsolectl doctor` has the same.
+const AHEAD: Duration = Duration::from_secs(14 * 86_400);
 
 /// One certificate's time.
 struct Validity {

@@ -6,14 +6,16 @@
 mod certificates;
 mod clock;
 mod disk;
+mod hypervisors;
 mod limits;
 
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::finding::{Code, Finding};
-use crate::hypervisor::{Inventory, Provider};
+use crate::hypervisor::Inventory;
 
+pub(super) use hypervisors::not_connected;
 pub use limits::Usage;
 
 /// Which files and directories are looked at.
@@ -31,10 +33,7 @@ pub(super) struct HostConfig {
 
 /// What the inventory and the counts of what runs show.
 pub(super) fn in_memory(inventory: &Inventory, usages: &[Usage]) -> Vec<Finding> {
-    let mut findings: Vec<_> = inventory.providers.iter().map(provider).collect();
-    if inventory.providers.is_empty() && !inventory.connected {
-        findings.push(lost("the hypervisor", &inventory.trouble, ""));
-    }
+    let mut findings = hypervisors::look(inventory);
     for conflict in &inventory.conflicts {
         let summary = format!("two QEMUs claim the identity {}", conflict.uuid);
         let evidence = format!(
@@ -58,50 +57,6 @@ pub(super) const STEPS: [Step; 4] = [
     ("the file systems", disk::look),
     ("the agent's limits", limits::look),
 ];
-
-fn provider(provider: &Provider) -> Finding {
-    let Provider {
-        name,
-        place,
-        connected,
-        trouble,
-    } = provider;
-    if !connected {
-        return lost(&format!("{name} ({place})"), trouble, name);
-    }
-    if trouble.is_empty() {
-        let summary = format!("{name} answers ({place})");
-        return Finding::good(Code::HypervisorConnected, summary);
-    }
-    let next = match *name {
-        "libvirt" => {
-            "do as it says; where libvirt.uri is right, allow the agent's user more: its group in unix_sock_group of libvirtd.conf (virtqemud.conf), or polkit rules for org.libvirt.api.*"
-        }
-        _ => {
-            "let the agent's user open the QMP sockets: make them writable for a group that it is in"
-        }
-    };
-    Finding::warning(
-        Code::HypervisorRights,
-        format!("{name} ({place}) allows the agent less than it needs"),
-    )
-    .evidence(trouble)
-    .next(next)
-}
-
-fn lost(what: &str, trouble: &str, name: &str) -> Finding {
-    let next = match name {
-        "qemu" => {
-            "see that the directory exists and that the agent's user may read it (qemu.directory); where every VM is libvirt's, set qemu.enabled = false"
-        }
-        _ => {
-            "see that libvirtd or virtqemud runs (systemctl status libvirtd virtqemud.socket), that libvirt.uri is right, and that the agent's user is in the group of libvirt's socket; vmconsolectl doctor, as root, says more"
-        }
-    };
-    Finding::problem(Code::HypervisorLost, format!("{what} cannot be asked"))
-        .evidence(trouble)
-        .next(next)
-}
 
 #[cfg(test)]
 mod tests;

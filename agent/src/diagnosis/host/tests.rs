@@ -6,7 +6,9 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
 use super::super::finding::Severity;
 use super::*;
-use crate::hypervisor::Conflict;
+use crate::hypervisor::{Conflict, Provider};
+
+mod qemu;
 
 /// 2026-01-01.
 const NOW: u64 = 1_767_225_600;
@@ -67,6 +69,14 @@ fn hypervisors_are_told_by_whether_they_answer_and_what_they_allow() {
     assert_eq!(findings[0].evidence, "refused");
     assert!(findings[0].next_step.contains("systemctl status libvirtd"));
     assert!(findings[1].next_step.contains("unix_sock_group"));
+    assert!(findings[0].next_step.contains("libvirt.enabled = false"));
+    let why = "libvirt (qemu:///system): refused";
+    assert_eq!(not_connected(&inventory).as_deref(), Some(why));
+    let all = Inventory {
+        providers: vec![provider("qemu", true, "x"), provider("libvirt", false, "")],
+        ..Inventory::default()
+    };
+    assert_eq!(not_connected(&all), None);
     let never = in_memory(&Inventory::default(), &[]);
     assert_eq!(told(&never), [(Code::HypervisorLost, Severity::Problem)]);
 }
@@ -122,13 +132,14 @@ fn certificates_are_told_by_their_time() {
     write(&config.certificate, &short);
     write(&config.client_ca, &long);
     let ends = (Code::CertificateExpires, Severity::Warning);
-    assert_eq!(look(NOW), [ends, good]);
-    let expires = &certificates::look(&config, now())[0];
-    assert_eq!(expires.summary, "the agent's certificate ends in 19 days");
+    assert_eq!(look(NOW + 9 * DAY), [ends, good]);
+    let later = UNIX_EPOCH + Duration::from_secs(NOW + 9 * DAY);
+    let expires = &certificates::look(&config, later)[0];
+    assert_eq!(expires.summary, "the agent's certificate ends in 10 days");
     assert!(expires.evidence.contains("2026"), "{expires:?}");
-    // 30 days ahead, and not a day before.
-    assert_eq!(look(NOW - 10 * DAY), [ends, good]);
-    assert_eq!(look(NOW - 12 * DAY), [good, good]);
+    // 14 days ahead, and not a day before.
+    assert_eq!(look(NOW + 6 * DAY), [ends, good]);
+    assert_eq!(look(NOW + 5 * DAY), [good, good]);
     // Its last second is good, as TLS sees it too.
     assert_eq!(look(NOW + 19 * DAY), [ends, good]);
     let after = look(NOW + 19 * DAY + 1);

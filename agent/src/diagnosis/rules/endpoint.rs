@@ -5,10 +5,14 @@ use super::super::finding::{Code, Finding, age, length};
 use super::super::path::{NodeKind, Objection};
 use super::shell_word;
 use crate::console::Availability;
-use crate::endpoint::{Direct, Source};
+use crate::endpoint::{Direct, Source, TcpDenial};
 
 /// What libvirt says to whoever came by its read-only socket (`virReportRestrictedError`).
 const READ_ONLY: &str = "read only access";
+
+/// The group of root: nobody is told to join it, since much more than a console is writable
+/// for it.
+const ROOT: u32 = 0;
 
 /// What keeps the agent from the console of a VM that runs; nothing where it has it, or can.
 pub(super) fn rules(facts: &ConsoleFacts, seen: &Seen) -> Option<Finding> {
@@ -90,11 +94,7 @@ fn denied(facts: &ConsoleFacts, seen: &Seen) -> Finding {
     let detail = &seen.status.state.detail;
     let agent = &facts.agent;
     match (&seen.status.device.source, &seen.path) {
-        (Source::Direct(Direct::Tcp(_)), _) => {
-            Finding::problem(Code::Permission, "the configuration keeps the agent from this TCP address")
-                .evidence(detail)
-                .next("set endpoints.tcp to \"loopback\" or \"any\" in the agent's configuration and restart it, or have the console listen on 127.0.0.1")
-        }
+        (Source::Direct(Direct::Tcp(_)), _) => of_tcp(detail),
         (Source::Direct(_), Some(path)) => of_path(path, agent, detail),
         (Source::Direct(_), None) => {
             Finding::problem(Code::Permission, "the agent may not open the console")
@@ -114,6 +114,30 @@ fn denied(facts: &ConsoleFacts, seen: &Seen) -> Finding {
                  is set, allow it org.libvirt.api.domain.open-device"
             )),
     }
+}
+
+fn of_tcp(detail: &str) -> Finding {
+    let (summary, next) = match TcpDenial::told_by(detail) {
+        Some(TcpDenial::Address) => (
+            "the configuration keeps the agent from this TCP address",
+            "set endpoints.tcp to \"loopback\" or \"any\" in the agent's configuration and restart it, or have the console listen on 127.0.0.1",
+        ),
+        Some(TcpDenial::Listener) => (
+            "the console's TCP port is that of a user who is not trusted",
+            "add the user to endpoints.owners in the agent's configuration and restart it, if QEMU runs as that user; if not, find out who listens there",
+        ),
+        Some(TcpDenial::Unseen) => (
+            "the kernel does not tell the agent who listens on the console's TCP port",
+            "let the agent ask it: AF_NETLINK among RestrictAddressFamilies of its service (systemctl cat vmconsole-agent), and in what else confines it; then restart it",
+        ),
+        None => (
+            "the agent may not connect to the console's TCP port",
+            "compare what it says with endpoints.tcp and endpoints.owners in the agent's configuration",
+        ),
+    };
+    Finding::problem(Code::Permission, summary)
+        .evidence(detail)
+        .next(next)
 }
 
 fn of_path(path: &PathFacts, agent: &str, detail: &str) -> Finding {
@@ -153,7 +177,7 @@ fn of_path(path: &PathFacts, agent: &str, detail: &str) -> Finding {
             "a terminal of QEMU is for its user alone: reach it through libvirt (libvirt.enabled), or give the \
              console a unix socket that a group of user {agent} may write to"
         )),
-        Some(Objection::Mode(node)) if node.mode & 0o020 != 0 => restricted(format!(
+        Some(Objection::Mode(node)) if node.mode & 0o020 != 0 && node.group != ROOT => restricted(format!(
             "add user {agent} to the group: usermod -a -G {} {agent}; restart the agent", path.group
         )),
         Some(Objection::Mode(node)) => restricted(format!(

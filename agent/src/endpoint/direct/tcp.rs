@@ -1,6 +1,8 @@
 //! Connects to TCP ports on which QEMU listens, as far as the operator allows. On this host's
 //! loopback it looks first at whose port it is; of another host's it can know nothing.
 
+pub(crate) mod denial;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 
+use self::denial::TcpDenial;
 use super::diag::{tcp_between, tcp_connected_to, tcp_listening_on};
 use super::far::TcpEnds;
 use super::taken::{Taken, taken};
@@ -80,13 +83,13 @@ async fn open_one(
     let held = || client_of(place).map(described);
     let name = format!("tcp {place}");
     if taken(&stream, &name, theirs, held).await? == Taken::Unknown {
-        return Err(unknown_owner(place));
+        return Err(TcpDenial::unseen(place));
     }
     // Whoever accepted need not be who was asked about before.
     let user = tcp_between(place, ours).map(|end| end.user);
-    let user = user.map_err(|_| unknown_owner(place))?;
+    let user = user.map_err(|_| TcpDenial::unseen(place))?;
     if !rules.admits(user) {
-        return Err(wrong_listener(place, user));
+        return Err(TcpDenial::listener(place, user));
     }
     let ends = TcpEnds {
         theirs: place,
@@ -100,10 +103,7 @@ async fn resolve(rule: TcpRule, address: &TcpAddress) -> Result<Vec<SocketAddr>,
     let (host, port) = (plain_host(&address.host), address.port);
     let at = |ips: &[IpAddr]| ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
     if rule == TcpRule::Off {
-        return Err(EndpointError::Denied(format!(
-            "tcp {host} port {port}: endpoints.tcp is \"off\"; \"loopback\" would allow this \
-             host's own"
-        )));
+        return Err(TcpDenial::off(host, port));
     }
     let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
     if host.is_empty() || host == "*" || host.eq_ignore_ascii_case("localhost") {
@@ -114,11 +114,11 @@ async fn resolve(rule: TcpRule, address: &TcpAddress) -> Result<Vec<SocketAddr>,
             IpAddr::V4(ip) if ip.is_unspecified() => Ok(at(&[v4])),
             IpAddr::V6(ip) if ip.is_unspecified() => Ok(at(&[v6, v4])),
             ip if ip.is_loopback() || rule == TcpRule::Any => Ok(at(&[ip])),
-            _ => Err(not_loopback(host, port)),
+            _ => Err(TcpDenial::not_loopback(host, port)),
         };
     }
     if rule != TcpRule::Any {
-        return Err(not_loopback(host, port));
+        return Err(TcpDenial::not_loopback(host, port));
     }
     let unresolved = |why: &str| {
         let detail = format!("tcp {host} port {port}: the name cannot be resolved: {why}");
@@ -139,14 +139,14 @@ fn plain_host(host: &str) -> &str {
 
 /// Refuses what need not be connected to in order to know that it is refused.
 fn before(rules: &DirectRules, place: SocketAddr) -> Result<(), EndpointError> {
-    let listeners = tcp_listening_on(place).map_err(|_| unknown_owner(place))?;
+    let listeners = tcp_listening_on(place).map_err(|_| TcpDenial::unseen(place))?;
     if listeners.is_empty() {
         let detail = format!("tcp {place}: nobody listens there");
         return Err(EndpointError::NotReady(detail));
     }
     let foreign = listeners.iter().find(|it| !rules.admits(it.user));
     if let Some(listener) = foreign {
-        return Err(wrong_listener(place, listener.user));
+        return Err(TcpDenial::listener(place, listener.user));
     }
     match client_of(place) {
         Some(client) => Err(EndpointError::HeldByOther(format!(
@@ -201,27 +201,6 @@ fn failed(place: SocketAddr, error: &std::io::Error) -> EndpointError {
         return EndpointError::NotReady(format!("tcp {place}: nobody listens there"));
     }
     EndpointError::Unreachable(format!("tcp {place}: {error}"))
-}
-
-fn not_loopback(host: &str, port: u16) -> EndpointError {
-    EndpointError::Denied(format!(
-        "tcp {host} port {port}: not an address of this host's loopback; endpoints.tcp = \"any\" \
-         would allow it"
-    ))
-}
-
-fn wrong_listener(place: SocketAddr, user: u32) -> EndpointError {
-    EndpointError::Denied(format!(
-        "tcp {place}: user {user} listens there; add that user to endpoints.owners, if it runs \
-         this VM"
-    ))
-}
-
-fn unknown_owner(place: SocketAddr) -> EndpointError {
-    EndpointError::Denied(format!(
-        "tcp {place}: the kernel does not tell who listens there (sock_diag, which the agent's \
-         sandbox must allow: AF_NETLINK)"
-    ))
 }
 
 #[cfg(test)]

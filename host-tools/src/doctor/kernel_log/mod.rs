@@ -6,9 +6,13 @@
 mod record;
 mod source;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use self::record::{Denial, Module, parse};
+use prost_types::Timestamp;
+
+use self::record::{Denial, Module, Record, parse};
 use super::finding::{Finding, Severity};
 
 pub(crate) use self::source::LogSource;
@@ -51,25 +55,44 @@ const DOMAINS: [&str; 8] = [
     "qemu_t",
 ];
 
-/// What is found in these lines: each denial that may concern a console.
+/// How often a denial was seen, and when.
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    count: usize,
+    first: Option<Duration>,
+    last: Option<Duration>,
+    /// The number of the last line.
+    line: usize,
+}
+
+impl Times {
+    fn add(&mut self, at: Option<Duration>, line: usize) {
+        self.count += 1;
+        self.first = self.first.into_iter().chain(at).min();
+        self.last = self.last.max(at);
+        self.line = line;
+    }
+}
+
+/// What is found in these lines, which `read` has bounded: each denial that may concern a
+/// console, the worst first and then the newest, at most [`MAX_DENIALS`].
 pub(super) fn findings<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Finding> {
-    let mut counts: BTreeMap<Denial, usize> = BTreeMap::new();
-    let mut left_out = 0;
-    for denial in lines.filter_map(parse).filter(concerns_us) {
-        if let Some(count) = counts.get_mut(&denial) {
-            *count += 1;
-        } else if counts.len() < MAX_DENIALS {
-            counts.insert(denial, 1);
-        } else {
-            left_out += 1;
+    let mut seen: BTreeMap<Denial, Times> = BTreeMap::new();
+    for (line, text) in lines.enumerate() {
+        if let Some(Record { denial, at }) = parse(text)
+            && concerns_us(&denial)
+        {
+            seen.entry(denial).or_default().add(at, line);
         }
     }
-    let mut findings: Vec<_> = counts
-        .iter()
-        .map(|(denial, count)| told(denial, *count))
-        .collect();
-    if left_out > 0 {
-        let summary = format!("the kernel's log has {left_out} further denials");
+    let mut seen: Vec<_> = seen.into_iter().collect();
+    // Where two logs were read one after the other, the lines' order says less than the time.
+    seen.sort_by_key(|(denial, times)| Reverse((severity(denial), times.last, times.line)));
+    let (kept, left_out) = seen.split_at(seen.len().min(MAX_DENIALS));
+    let mut findings: Vec<_> = kept.iter().map(told).collect();
+    if !left_out.is_empty() {
+        let number: usize = left_out.iter().map(|(_, times)| times.count).sum();
+        let summary = format!("the kernel's log has {number} further denials");
         let finding = Finding::note("mac_denial", summary);
         findings.push(
             finding.next("see them with: ausearch -m avc, or journalctl -k | grep -i denied"),
@@ -101,8 +124,8 @@ fn at_our_path(denial: &Denial) -> bool {
     PATHS.iter().any(below) || denial.target.starts_with("/dev/pts/")
 }
 
-fn told(denial: &Denial, count: usize) -> Finding {
-    let severity = if !denial.enforced {
+fn severity(denial: &Denial) -> Severity {
+    if !denial.enforced {
         Severity::Note
     } else if by_the_agent(denial) {
         Severity::Problem
@@ -110,7 +133,10 @@ fn told(denial: &Denial, count: usize) -> Finding {
         Severity::Warning
     } else {
         Severity::Note
-    };
+    }
+}
+
+fn told((denial, times): &(Denial, Times)) -> Finding {
     let who = if denial.command.is_empty() {
         "a process"
     } else {
@@ -130,17 +156,35 @@ fn told(denial: &Denial, count: usize) -> Finding {
     } else {
         "would have denied"
     };
-    let mut evidence = format!("{} times; domain {}", count, denial.domain);
+    let summary = format!("{module} {verb} {who}: {what}");
+    let mut finding = Finding::new(severity(denial), "mac_denial", summary)
+        .evidence(evidence(denial, times))
+        .next(next);
+    finding.since = times.first.map(timestamp);
+    finding
+}
+
+fn evidence(denial: &Denial, times: &Times) -> String {
+    let last = times.last.map(timestamp);
+    let last = last.map(|last| format!(", the last at {last}"));
+    let mut evidence = format!(
+        "{} times{}; domain {}",
+        times.count,
+        last.unwrap_or_default(),
+        denial.domain
+    );
     if !denial.target_domain.is_empty() {
         evidence = format!("{evidence}, target {}", denial.target_domain);
     }
-    Finding::new(
-        severity,
-        "mac_denial",
-        format!("{module} {verb} {who}: {what}"),
-    )
-    .evidence(evidence)
-    .next(next)
+    evidence
+}
+
+fn timestamp(since_1970: Duration) -> Timestamp {
+    Timestamp {
+        // What a record's time can be fits.
+        seconds: i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX),
+        nanos: since_1970.subsec_nanos().cast_signed(),
+    }
 }
 
 fn apparmor_step(denial: &Denial) -> String {

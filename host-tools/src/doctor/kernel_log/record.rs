@@ -2,6 +2,8 @@
 //!
 //! Refuses lines that only mention one: the marks stand where the kernel writes them.
 
+use std::time::Duration;
+
 /// The longest line that is looked at, in bytes.
 const MAX_LINE: usize = 8192;
 
@@ -10,6 +12,9 @@ const MAX_FIELDS: usize = 64;
 
 /// The longest value that is kept, in bytes.
 const MAX_VALUE: usize = 256;
+
+/// The last second of the year 9999: what lies behind cannot be written as a date.
+const MAX_SECONDS: u64 = 253_402_300_799;
 
 /// Which security module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,16 +43,43 @@ pub(super) struct Denial {
     pub(super) target_domain: String,
 }
 
+/// A denial at one time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) denial: Denial,
+    /// When it was, since 1970; `None` where the line does not say.
+    pub(super) at: Option<Duration>,
+}
+
 /// Reads a line; `None` if it is no denial.
-pub(super) fn parse(line: &str) -> Option<Denial> {
+pub(super) fn parse(line: &str) -> Option<Record> {
     if line.len() > MAX_LINE {
         return None;
     }
-    apparmor(line).or_else(|| selinux(line))
+    let (begins, denial) = apparmor(line).or_else(|| selinux(line))?;
+    // After the mark come names that anybody may choose.
+    let at = time(&line[..begins]);
+    Some(Record { denial, at })
+}
+
+/// The time in `audit(1699999999.123:45)`: seconds since 1970 with three further digits, and
+/// the record's number.
+fn time(text: &str) -> Option<Duration> {
+    let (_, rest) = text.split_once("audit(")?;
+    let (seconds, rest) = rest.split_once('.')?;
+    let (millis, _) = rest.split_once(':')?;
+    let number = |text: &str| {
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        digits.then(|| text.parse::<u64>().ok()).flatten()
+    };
+    let (seconds, millis) = (number(seconds)?, number(millis)?);
+    let plausible = seconds <= MAX_SECONDS && millis < 1000;
+    plausible.then(|| Duration::from_secs(seconds) + Duration::from_millis(millis))
 }
 
 /// `audit: type=1400 audit(1.2:3): apparmor="DENIED" operation="open" profile="…" name="…" …`
-fn apparmor(line: &str) -> Option<Denial> {
+/// Returns where the mark is, too.
+fn apparmor(line: &str) -> Option<(usize, Denial)> {
     let at = line.find("apparmor=\"")?;
     let fields = fields(&line[at..]);
     let get = |name| value(&fields, name);
@@ -63,7 +95,7 @@ fn apparmor(line: &str) -> Option<Denial> {
         .chain(more)
         .cloned()
         .collect();
-    Some(Denial {
+    let denial = Denial {
         module: Module::AppArmor,
         enforced,
         command: get("comm"),
@@ -72,19 +104,22 @@ fn apparmor(line: &str) -> Option<Denial> {
         rights: get("denied_mask"),
         target: get("name"),
         target_domain: String::new(),
-    })
+    };
+    Some((at, denial))
 }
 
 /// `avc:  denied  { connectto } for  pid=1 comm="…" path="…" scontext=… tcontext=… tclass=…`
-fn selinux(line: &str) -> Option<Denial> {
-    let rest = &line[line.find("avc:")? + "avc:".len()..];
+/// Returns where the mark is, too.
+fn selinux(line: &str) -> Option<(usize, Denial)> {
+    let at = line.find("avc:")?;
+    let rest = &line[at + "avc:".len()..];
     let rest = rest.trim_start().strip_prefix("denied")?;
     let (rights, rest) = rest.trim_start().strip_prefix('{')?.split_once('}')?;
     let fields = fields(rest);
     let get = |name| value(&fields, name);
     let paths = ["path", "name"].map(get);
     let target = paths.into_iter().find(|path| !path.is_empty());
-    Some(Denial {
+    let denial = Denial {
         module: Module::SeLinux,
         enforced: get("permissive") != "1",
         command: get("comm"),
@@ -93,7 +128,8 @@ fn selinux(line: &str) -> Option<Denial> {
         rights: String::new(),
         target: target.unwrap_or_default(),
         target_domain: get("tcontext"),
-    })
+    };
+    Some((at, denial))
 }
 
 /// `name=value` and `name="value"`, in order.

@@ -15,8 +15,8 @@ const SELINUX_KERNEL: &str = "[  99.1] audit: type=1400 audit(1699999999.123:457
 const SELINUX_PERMISSIVE: &str = "type=AVC msg=audit(1.1:1): avc:  denied  { open } for  pid=1 comm=\"vmconsole-agent\" path=\"/x\" scontext=a:b:init_t:s0 tcontext=a:b:c_t:s0 tclass=file permissive=1";
 const SELINUX_OTHER: &str = "type=AVC msg=audit(1.1:1): avc:  denied  { open } for  pid=1 comm=\"httpd\" path=\"/x\" scontext=a:b:httpd_t:s0 tcontext=a:b:c_t:s0 tclass=file permissive=0";
 
-fn found(lines: &[&str]) -> Vec<Finding> {
-    findings(lines.iter().copied())
+fn found(lines: &[impl AsRef<str>]) -> Vec<Finding> {
+    findings(lines.iter().map(AsRef::as_ref))
 }
 
 fn one(line: &str) -> Finding {
@@ -95,7 +95,7 @@ fn other_programs_and_other_lines_are_passed_over() {
     ];
     assert_eq!(found(&lines), []);
     let long = format!("{APPARMOR_AGENT}{}", " ".repeat(10_000));
-    assert_eq!(found(&[&long]), []);
+    assert_eq!(found(&[long]), []);
 }
 
 #[test]
@@ -103,17 +103,81 @@ fn a_denial_that_is_repeated_is_told_once_and_many_are_bounded() {
     let again = SELINUX_AGENT
         .replace("pid=812", "pid=999")
         .replace(":456", ":999");
-    let findings = found(&[SELINUX_AGENT, &again, SELINUX_AGENT]);
+    let findings = found(&[SELINUX_AGENT, again.as_str(), SELINUX_AGENT]);
     assert_eq!(findings.len(), 1);
     assert!(findings[0].evidence.starts_with("3 times"), "{findings:?}");
 
-    let many: Vec<_> = (0..100)
-        .map(|n| APPARMOR_AGENT.replace("web.sock", &format!("{n}.sock")))
-        .collect();
-    let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let findings = found(&many);
+    let findings = found(&many(APPARMOR_AGENT, 100));
     assert_eq!(findings.len(), MAX_DENIALS + 1);
     assert!(findings[MAX_DENIALS].summary.contains("68 further"));
+}
+
+/// As many denials like this one, each of a socket of its own and a second after the other.
+fn many(like: &str, number: u32) -> Vec<String> {
+    let nth = |n: u32| {
+        let at = (1_700_000_000 + n).to_string();
+        let line = like.replace("web.sock", &format!("{n}.sock"));
+        line.replace("1699999999", &at)
+    };
+    (0..number).map(nth).collect()
+}
+
+#[test]
+fn of_many_the_worst_are_told_and_then_the_newest() {
+    let mut lines = many(APPARMOR_QEMU, 100);
+    // Older than all of them, and worse.
+    lines.push(SELINUX_AGENT.to_owned());
+    let findings = found(&lines);
+    assert_eq!(findings.len(), MAX_DENIALS + 1);
+    assert_eq!(findings[0].severity, Severity::Problem);
+    assert!(findings[1].summary.ends_with("/99.sock"), "{findings:?}");
+    let last = &findings[MAX_DENIALS - 1];
+    assert!(last.summary.ends_with("/69.sock"), "{last:?}");
+    assert!(findings[MAX_DENIALS].summary.contains("69 further"));
+
+    // One that goes on counts by its last time, and one that has no time by its place.
+    lines.push(APPARMOR_QEMU.replace("1699999999", "1800000000"));
+    assert!(found(&lines)[1].summary.ends_with("/web.sock"));
+    let untimed: Vec<_> = many(APPARMOR_QEMU, 100)
+        .iter()
+        .map(|line| line.replace("audit(", "("))
+        .collect();
+    let findings = found(&untimed);
+    assert!(findings[0].summary.ends_with("/99.sock"), "{findings:?}");
+    assert_eq!(findings[0].since, None);
+}
+
+#[test]
+fn a_denial_is_told_with_its_time() {
+    let second = SELINUX_AGENT.replace("1699999999.123", "1700000060.000");
+    let third = SELINUX_AGENT.replace("1699999999.123", "1700000000.500");
+    let finding = found(&[SELINUX_AGENT, second.as_str(), third.as_str()]).remove(0);
+    let since = finding.since.expect("a time");
+    assert_eq!((since.seconds, since.nanos), (1_699_999_999, 123_000_000));
+    let evidence = "3 times, the last at 2023-11-14T22:14:20Z; domain";
+    assert!(finding.evidence.starts_with(evidence), "{finding:?}");
+    for line in [APPARMOR_AGENT, APPARMOR_QEMU, APPARMOR_HEX, SELINUX_KERNEL] {
+        assert!(one(line).since.is_some(), "{line}");
+    }
+    // What a program's name says is no time, nor is a number that no clock shows.
+    let named = APPARMOR_AGENT.replace("audit(", "(");
+    let named = named.replace(
+        "comm=\"vmconsole-agent\"",
+        "comm=\"vmconsole audit(1.0:1)\"",
+    );
+    assert_eq!(one(&named).since, None);
+    for odd in [
+        "",
+        "1",
+        "x.1",
+        "1.x",
+        "-1.0",
+        "99999999999999999999.0",
+        "999999999999.000",
+    ] {
+        let line = APPARMOR_AGENT.replace("1699999999.123", odd);
+        assert_eq!(one(&line).since, None, "{odd}");
+    }
 }
 
 proptest! {
