@@ -188,7 +188,7 @@ impl Pump {
                 tokio::select! {
                     biased; // to stop comes first, and an end before more is written
                     () = token.cancelled() => break LetGo::Cancelled,
-                    end = &mut ended => break LetGo::Ended(end.unwrap_or(EndpointEnd::Eof)),
+                    end = &mut ended => break LetGo::Ended(end.unwrap_or_else(|_| silent())),
                     other = instance_changed(&self.console, &mut self.target, instance) => {
                         if other { break LetGo::OtherInstance }
                     }
@@ -225,7 +225,7 @@ impl Pump {
                     .set_availability(Availability::Waiting, detail, None);
                 return Some(Duration::ZERO);
             }
-            LetGo::Ended(EndpointEnd::Eof) => (
+            LetGo::Ended(EndpointEnd::Eof | EndpointEnd::HungUp) => (
                 Availability::Waiting,
                 "QEMU closed the console: the VM is stopping".to_owned(),
             ),
@@ -314,4 +314,11 @@ async fn instance_changed(
         console.set_availability(Availability::Lost, &target.trouble, None);
         false
     }
+}
+
+/// How an attachment ended that did not say so.
+fn silent() -> EndpointEnd {
+    let detail =
+        "the console's reader ended without a word, a fault in the agent; its log says more";
+    EndpointEnd::Lost(detail.to_owned())
 }

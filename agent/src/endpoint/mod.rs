@@ -44,8 +44,11 @@ pub trait OutputSink: Send + Sync + 'static {
 /// How an attachment ended by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointEnd {
-    /// The far side closed: the QEMU is gone, or going.
+    /// The far side closed: the QEMU is gone, or going. All that it had written came.
     Eof,
+    /// The far side hung up a terminal: the QEMU is gone, or going. The kernel throws away what
+    /// it wrote and nobody had read yet, and tells nobody whether there was any.
+    HungUp,
     /// Somebody else took the console from us.
     Displaced,
     /// The way there broke, as this says; the QEMU may well live on.

@@ -178,6 +178,57 @@ async fn the_last_words_of_a_qemu_are_waited_for_when_its_end_is_known_before() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_of_a_qemu_whose_last_words_may_be_lost_is_told_as_a_gap() {
+    // Its end is told before the VM's, and after it.
+    for news_first in [false, true] {
+        let mut host = Host::start(Some(1), 1024);
+        let console = host.console().await;
+        let sink = host.script.attached().await;
+        let mut viewer = console.join(request(None)).expect("joins");
+        state(&mut viewer, Availability::Attached).await;
+        sink.output(b"panic");
+        if news_first {
+            host.inventory.send_replace(inventory([vm(Some(2))]));
+            tokio::task::yield_now().await;
+            sink.ended(EndpointEnd::HungUp);
+        } else {
+            sink.ended(EndpointEnd::HungUp);
+            host.inventory.send_replace(inventory([vm(None)]));
+            until(&console, |state| state.vm_state == VmState::Off).await;
+            assert_eq!(console.status().state.availability, Availability::Waiting);
+            host.inventory.send_replace(inventory([vm(Some(2))]));
+        }
+        host.script.attached().await.output(b"SeaBIOS");
+        assert_eq!(bytes(output(&mut viewer).await), b"panic");
+        let Next::Gap(gap) = output(&mut viewer).await else {
+            panic!("nothing says that its last words may be missing")
+        };
+        assert_eq!((gap.from, gap.length_known), (gap.to, false));
+        let Next::GenerationStarted(_) = output(&mut viewer).await else {
+            panic!("no generation")
+        };
+        assert_eq!(bytes(output(&mut viewer).await), b"SeaBIOS");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_fails_without_a_word_is_no_end_of_file() {
+    let mut host = Host::start(Some(1), 1024);
+    let console = host.console().await;
+    let sink = host.script.attached().await;
+    let mut viewer = console.join(request(None)).expect("joins");
+    sink.output(b"seen");
+    assert_eq!(bytes(output(&mut viewer).await), b"seen");
+    drop((sink, host.script.sink.lock().take()));
+    let lost = state(&mut viewer, Availability::Lost).await;
+    assert!(lost.detail.contains("fault in the agent"), "{lost:?}");
+    host.inventory.send_replace(inventory([vm(Some(2))]));
+    let Next::Gap(_) = output(&mut viewer).await else {
+        panic!("no gap")
+    };
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_viewer_that_comes_while_attaching_fails_is_told_of_the_gap() {
     let mut host = Host::start(Some(1), 1024);
     let console = host.console().await;

@@ -110,7 +110,7 @@ impl Drain {
             };
             let read = ready!(self.wire.line.poll_read(cx, buffer, nothing_came));
             let came = match read {
-                Ok(0) => return Poll::Ready(Err(EndpointEnd::Eof)),
+                Ok(0) => return Poll::Ready(Err(self.far.closed())),
                 Ok(count) => buffer.get(..count).unwrap_or_default(),
                 Err(error) => return Poll::Ready(Err(self.far.failed(&error))),
             };

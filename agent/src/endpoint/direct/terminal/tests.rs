@@ -52,6 +52,16 @@ async fn what_was_left_echoing_is_made_raw_before_the_guest_hears_itself() {
 }
 
 #[tokio::test]
+async fn what_its_far_side_wrote_and_nobody_read_goes_with_the_far_side() {
+    let (master, path) = terminal();
+    let terminal = open(&rules(), &path).await.unwrap();
+    write(&master, b"last words").unwrap();
+    drop(master);
+    let came = read(&terminal, &mut [0; 16]);
+    assert!(matches!(came, Ok(0) | Err(Errno::EIO)), "{came:?}");
+}
+
+#[tokio::test]
 async fn a_terminal_is_not_shared() {
     let (_master, path) = terminal();
     let first = open(&rules(), &path).await.unwrap();
