@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -39,6 +39,8 @@ pub(crate) enum Does {
 pub(crate) struct Script {
     /// What the next attempts to attach meet; then they succeed.
     pub(crate) refusals: Mutex<VecDeque<EndpointError>>,
+    /// Whether attempts to attach come to no end.
+    pub(crate) hangs: AtomicBool,
     /// Who else holds the console.
     pub(crate) held_by: Mutex<Option<Holder>>,
     /// How they meet being displaced.
@@ -98,6 +100,9 @@ impl Endpoint for Scripted {
         claim: Claim,
     ) -> Result<Box<dyn Attachment>, EndpointError> {
         self.script.claims.lock().push(claim);
+        if self.script.hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         self.meet_holder(claim).await?;
         if let Some(refusal) = self.script.refusals.lock().pop_front() {
             return Err(refusal);
