@@ -1,6 +1,7 @@
 //! Connects to TCP ports on which QEMU listens, as far as the operator allows. On this host's
 //! loopback it looks first at whose port it is; of another host's it can know nothing.
 
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 
 use super::diag::{tcp_between, tcp_connected_to, tcp_listening_on};
 use super::far::TcpEnds;
-use super::taken::{Taken, taken};
+use super::taken::{Taken, closed_it, taken};
 use super::{DirectRules, TcpRule};
 use crate::endpoint::{EndpointError, TcpAddress};
 
@@ -83,8 +84,11 @@ async fn open_one(
         return Err(unknown_owner(place));
     }
     // Whoever accepted need not be who was asked about before.
-    let user = tcp_between(place, ours).map(|end| end.user);
-    let user = user.map_err(|_| unknown_owner(place))?;
+    let user = match tcp_between(place, ours) {
+        Ok(end) => end.user,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(closed_it(&name)),
+        Err(_) => return Err(unknown_owner(place)),
+    };
     if !rules.admits(user) {
         return Err(wrong_listener(place, user));
     }
@@ -196,8 +200,8 @@ fn owned(stream: TcpStream, place: SocketAddr) -> Result<OwnedFd, EndpointError>
     Ok(stream.into())
 }
 
-fn failed(place: SocketAddr, error: &std::io::Error) -> EndpointError {
-    if error.kind() == std::io::ErrorKind::ConnectionRefused {
+fn failed(place: SocketAddr, error: &io::Error) -> EndpointError {
+    if error.kind() == ErrorKind::ConnectionRefused {
         return EndpointError::NotReady(format!("tcp {place}: nobody listens there"));
     }
     EndpointError::Unreachable(format!("tcp {place}: {error}"))

@@ -97,3 +97,15 @@ async fn a_port_on_which_nobody_listens_is_not_ready() {
     let error = open(&rules(TcpRule::Loopback), &address).await.unwrap_err();
     assert!(matches!(error, EndpointError::NotReady(_)), "{error:?}");
 }
+
+#[tokio::test]
+async fn a_qemu_that_closes_while_it_is_attached_is_not_ready() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = at("127.0.0.1", listener.local_addr().unwrap().port());
+    std::thread::spawn(move || while listener.accept().is_ok() {});
+    for _ in 0..50 {
+        let opened = open(&rules(TcpRule::Loopback), &address).await;
+        let ready = !matches!(opened, Err(EndpointError::NotReady(_)));
+        assert!(!ready || opened.is_ok(), "{opened:?}");
+    }
+}
