@@ -10,7 +10,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use super::diag::{tcp_between, tcp_connected_to, tcp_listening_on};
+use super::diag::{tcp_accepted_at, tcp_between, tcp_listening_on, tcp_waiting_at};
 use super::far::TcpEnds;
 use super::taken::{Taken, closed_it, taken};
 use super::{DirectRules, TcpRule};
@@ -59,8 +59,9 @@ pub(super) async fn other_connection(rules: &DirectRules, address: &TcpAddress) 
     let places = resolve(rules.tcp, address).await.ok()?;
     let mut local = places.into_iter().filter(|place| place.ip().is_loopback());
     local.find_map(|place| {
-        let client = client_of(place)?;
-        tcp_between(client, place).ok()?.inode
+        let TcpEnds { theirs, ours } = client_of(place)?;
+        // Of a client on another host there is no such end here.
+        tcp_between(ours, theirs).ok()?.inode
     })
 }
 
@@ -152,23 +153,32 @@ fn before(rules: &DirectRules, place: SocketAddr) -> Result<(), EndpointError> {
     if let Some(listener) = foreign {
         return Err(wrong_listener(place, listener.user));
     }
-    match client_of(place) {
-        Some(client) => Err(EndpointError::HeldByOther(format!(
-            "tcp {place}: {}",
-            described(client)
-        ))),
-        None => Ok(()),
+    if let Some(client) = client_of(place) {
+        let detail = format!("tcp {place}: {}", described(client));
+        return Err(EndpointError::HeldByOther(detail));
     }
+    // One that was given up stays in QEMU's queue, which has one place or two, until QEMU takes
+    // it. One more would wait behind it, or fill the queue for everybody.
+    if tcp_waiting_at(place).map_err(|_| unknown_owner(place))? {
+        return Err(EndpointError::NotReady(format!(
+            "tcp {place}: a connection waits there already, and QEMU does not take it; is it \
+             stopped?"
+        )));
+    }
+    Ok(())
 }
 
-/// The client whose connection to `place` was accepted.
-fn client_of(place: SocketAddr) -> Option<SocketAddr> {
-    let ends = tcp_connected_to(place).ok()?;
-    let mut accepted = ends.iter().filter(|end| end.inode.is_some());
-    accepted.next().map(|end| end.remote)
+/// A connection that was accepted from whoever listens at `place`: `ours` is the client's end.
+fn client_of(place: SocketAddr) -> Option<TcpEnds> {
+    let accepted = tcp_accepted_at(place).ok()?;
+    accepted.first().map(|end| TcpEnds {
+        theirs: end.local,
+        ours: end.remote,
+    })
 }
 
-fn described(client: SocketAddr) -> String {
+fn described(client: TcpEnds) -> String {
+    let client = client.ours;
     format!("{client} is connected, and QEMU serves one client")
 }
 
