@@ -23,8 +23,10 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How many of a name's addresses are tried.
 const MAX_ADDRESSES: usize = 4;
 
-/// How a host that vanished without a word is found: after this silence, by so many questions
-/// at this distance.
+/// How a host that vanished without a word is found while nothing is typed: after this silence,
+/// by so many questions at this distance. While input is on its way the kernel asks nothing, and
+/// gives up after some 15 minutes (`tcp_retries2` of tcp(7)). `TCP_USER_TIMEOUT` would shorten
+/// that, but would end the console of a guest that lives and reads no input, too.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
