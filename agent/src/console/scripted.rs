@@ -59,6 +59,8 @@ pub(crate) struct Script {
     /// Whether the endpoint, and the monitor, put breaks on the line.
     pub(crate) line_breaks: Mutex<Does>,
     pub(crate) monitor_breaks: Mutex<Does>,
+    /// Whether a break that was given up is on its way in part.
+    pub(crate) breaking: AtomicBool,
     /// How much was written before each break.
     pub(crate) breaks: Mutex<Vec<usize>>,
     /// Attachments that were let go.
@@ -168,6 +170,10 @@ impl Attachment for ScriptedAttachment {
             Does::Hang => std::future::pending().await,
         }
         Ok(())
+    }
+
+    fn is_breaking(&self) -> bool {
+        self.script.breaking.load(Ordering::Relaxed)
     }
 
     fn unread(&self) -> Option<usize> {

@@ -160,10 +160,16 @@ pub trait Attachment: Send + 'static {
     /// [`Attachment::write`].
     ///
     /// # Cancel safety
-    /// If dropped before it returns, nothing was sent.
+    /// If dropped before it returns, nothing was sent, unless [`Attachment::is_breaking`].
     async fn send_break(&mut self) -> Result<(), EndpointError> {
         let detail = "this endpoint carries no break";
         Err(EndpointError::Unsupported(detail.to_owned()))
+    }
+
+    /// Whether a break that was given up is on its way in part: its rest goes before whatever is
+    /// written next.
+    fn is_breaking(&self) -> bool {
+        false
     }
 
     /// How many bytes of input were taken and wait for QEMU to read them, where that can be

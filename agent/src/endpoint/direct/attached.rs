@@ -197,6 +197,10 @@ impl Attachment for Attached {
             .map_or_else(unsupported, Ok)
     }
 
+    fn is_breaking(&self) -> bool {
+        self.wire.is_breaking()
+    }
+
     fn unread(&self) -> Option<usize> {
         self.far.unread(&self.wire.line)
     }
