@@ -7,7 +7,7 @@
 #
 #   usage: tests/setup.sh build|packages|lint|demo|demo-libvirt|test
 #     build         what compiling needs
-#     packages      build, and what reads which libraries a program needs
+#     packages      build, and what finds which libraries a program needs
 #     lint          build, and what the check of the interface needs
 #     demo          build, and QEMU and what builds the guest; on x86_64 only, as the guest
 #                   is. For root also the user vmconsole-test, as which QEMU and the agent run
@@ -24,9 +24,9 @@ user=vmconsole-test
 build="gcc libc6-dev pkg-config libvirt-dev"
 demo="$build qemu-system-x86 apt dpkg cpio xz-utils util-linux passwd"
 demo_libvirt="$demo libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients"
-make_packages="$build dpkg-dev gzip"
+make_packages="$build binutils dpkg-dev gzip rpm"
 lint="$build git python3 python3-venv"
-test="$demo_libvirt $make_packages bsdutils openssl prometheus python3 python3-venv socat rpm
+test="$demo_libvirt $make_packages bsdutils openssl prometheus python3 python3-venv socat
 	debootstrap systemd-container"
 
 case ${1:-} in

@@ -42,7 +42,7 @@ use crate::tls::{self, AllowList, HandshakeMetrics, Handshakes, TlsError};
 const MAX_REQUEST: usize = 96 * 1024;
 
 /// How long a stop waits for pumps to let their consoles go.
-const LET_GO: Duration = Duration::from_secs(5);
+pub const LET_GO: Duration = Duration::from_secs(5);
 
 /// The most threads that the agent's runtime needs: one encrypts some GiB a second.
 const MAX_WORKERS: usize = 4;

@@ -114,6 +114,12 @@ fn tell_systemd(state: NotifyState<'_>) {
     }
 }
 
+/// How long a stop may take, in microseconds: streams, then consoles, then hypervisors.
+fn stop_usec(drain: Duration) -> u32 {
+    let longest = drain + app::LET_GO + CLOSE_HYPERVISORS + Duration::from_secs(5);
+    u32::try_from(longest.as_micros()).unwrap_or(u32::MAX)
+}
+
 async fn serve(config: &Config, metrics: Metrics) -> Result<(), Failure> {
     // Installed before anything starts, so that a stop during the start is not missed.
     let (mut terminate, mut interrupt) = (
@@ -130,6 +136,7 @@ async fn serve(config: &Config, metrics: Metrics) -> Result<(), Failure> {
         _ = interrupt.recv() => {}
     }
     tell_systemd(NotifyState::Stopping);
+    tell_systemd(NotifyState::ExtendTimeoutUsec(stop_usec(config.grpc.drain)));
     let stop = async {
         app.stop().await;
         tasks.close();

@@ -5,7 +5,10 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tonic::Status;
+use tonic_types::StatusExt as _;
 use vmconsole_proto::v1;
+use vmconsole_proto::v1::stream_console_response::Message;
 use vmconsole_tests::agent::{Agent, AgentOptions};
 use vmconsole_tests::client::{Attached, Client, ReceiveHalf, SendHalf, Windows, endpoint, open};
 use vmconsole_tests::guest::{Guest, GuestOptions};
@@ -51,7 +54,11 @@ impl Host {
 
     /// With an agent that is not as usual.
     pub(crate) fn with(change: impl FnOnce(&mut AgentOptions)) -> Self {
-        let libvirtd = Libvirtd::start();
+        Self::on(Libvirtd::start(), change)
+    }
+
+    /// With an agent that comes to a libvirtd which may have guests already.
+    pub(crate) fn on(libvirtd: Libvirtd, change: impl FnOnce(&mut AgentOptions)) -> Self {
         let serving = Serving::start(|options| {
             options.libvirt_uri = Some(libvirtd.uri());
             options.channels = vec![CHANNEL_NAME.to_owned()];
@@ -198,6 +205,22 @@ impl Serving {
     pub(crate) async fn settled(&self) {
         assert!(sessions_settled(self.agent.http(), BOUND).await > 0.0);
     }
+}
+
+/// A message that tells the console's state, if it is this one.
+pub(crate) fn told_state(
+    wanted: v1::Availability,
+) -> impl FnMut(Message) -> Option<v1::ConsoleState> {
+    move |message| match message {
+        Message::ConsoleState(state) if state.availability() == wanted => Some(state),
+        _ => None,
+    }
+}
+
+/// The reason that goes with a refusal.
+pub(crate) fn reason(status: &Status) -> String {
+    let info = status.get_details_error_info();
+    info.map(|info| info.reason).unwrap_or_default()
 }
 
 pub(crate) fn tail(bytes: u64) -> Option<v1::Start> {

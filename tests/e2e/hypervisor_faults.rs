@@ -5,14 +5,7 @@ use std::time::{Duration, Instant};
 use vmconsole_proto::v1;
 use vmconsole_proto::v1::stream_console_response::Message;
 
-use crate::host::{BOUND, Host, run};
-
-fn state(wanted: v1::Availability) -> impl FnMut(Message) -> Option<v1::ConsoleState> {
-    move |message| match message {
-        Message::ConsoleState(state) if state.availability() == wanted => Some(state),
-        _ => None,
-    }
-}
+use crate::host::{BOUND, Host, run, told_state};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_outlives_libvirtd_and_types_into_the_same_shell_again() {
@@ -25,7 +18,7 @@ async fn a_stream_outlives_libvirtd_and_types_into_the_same_shell_again() {
     host.libvirtd.kill();
     let lost = writer
         .receive
-        .wait_for("LOST", BOUND, state(v1::Availability::Lost))
+        .wait_for("LOST", BOUND, told_state(v1::Availability::Lost))
         .await;
     assert!(!lost.detail.is_empty());
     let (_, body) = vmconsole_tests::scrape::get(host.agent.http(), "/readyz")

@@ -6,7 +6,6 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
 use vmconsole_proto::v1;
 use vmconsole_proto::v1::stream_console_request::Message as Request;
 use vmconsole_tests::agent::program;
@@ -16,14 +15,7 @@ use vmconsole_tests::pki::{ClientCert, Credentials, Issuer, PROXY_NAME};
 use vmconsole_tests::scrape::Scrape;
 use vmconsole_tests::setup;
 
-use crate::host::{BOUND, Host};
-
-fn reason(status: &Status) -> String {
-    status
-        .get_details_error_info()
-        .map(|info| info.reason)
-        .unwrap_or_default()
-}
+use crate::host::{BOUND, Host, reason};
 
 async fn handshakes(host: &Host, result: &str) -> f64 {
     let scrape = Scrape::take(host.agent.http()).await.unwrap();

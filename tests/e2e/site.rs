@@ -73,13 +73,18 @@ impl Site {
     #[track_caller]
     pub(crate) fn shows(&self, vm: &str, so: impl Fn(&Value) -> bool) {
         wait::until("the list to show it", BOUND, || {
-            let mut list = self.piped(&["list", "--output", "json"]);
-            assert_eq!(list.end_of_input(), Some(0), "{}", list.process.stderr());
-            let consoles: Vec<Value> = serde_json::from_str(&list.stdout()).unwrap();
-            let ours =
-                |console: &&Value| console["vm_name"] == vm && console["console"] == "serial0";
-            consoles.iter().find(ours).is_some_and(&so)
+            self.listed(vm).as_ref().is_some_and(&so)
         });
+    }
+
+    /// What `list` shows of serial0 of this VM.
+    #[track_caller]
+    pub(crate) fn listed(&self, vm: &str) -> Option<Value> {
+        let mut list = self.piped(&["list", "--output", "json"]);
+        assert_eq!(list.end_of_input(), Some(0), "{}", list.process.stderr());
+        let consoles: Vec<Value> = serde_json::from_str(&list.stdout()).unwrap();
+        let ours = |console: &Value| console["vm_name"] == vm && console["console"] == "serial0";
+        consoles.into_iter().find(ours)
     }
 
     /// Every session that was opened has been closed.

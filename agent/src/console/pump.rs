@@ -41,8 +41,8 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long it may take to find out who holds a console.
 const HOLDER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// After so many tries at a console that stays held it is found out again by whom: that may
-/// mean a look at every process of the host.
+/// After so many tries at a console that stays held it is found out again by whom, and until
+/// then only if it is not known: that may mean a look at every process of the host.
 const HOLDER_EVERY: u32 = 10;
 
 /// Why an attached console is let go.
@@ -295,7 +295,11 @@ impl Pump {
         let next_try = Some(SystemTime::now() + pause);
         self.console
             .set_availability(availability, detail, next_try);
-        if held && self.tries_held % HOLDER_EVERY == 0 {
+        let unknown = || self.console.status().state.holder.is_none();
+        if held
+            && (self.tries_held.is_multiple_of(HOLDER_EVERY)
+                || self.tries_held < HOLDER_EVERY && unknown())
+        {
             self.console.held.notify_one();
         }
         pause

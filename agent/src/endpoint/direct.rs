@@ -37,6 +37,9 @@ use process::Search;
 use unix_socket::RecentSockets;
 use wire::Wire;
 
+pub(crate) use path::{Unfit, Wanted, find_below};
+pub(crate) use unix_socket::connected;
+
 /// How long looking for a holder may take.
 const HOLDER_WITHIN: Duration = Duration::from_secs(1);
 

@@ -5,7 +5,7 @@
 //! guest writes whether anybody looks or not, and that it keeps no descriptor of the
 //! console open while it does not.
 
-mod direct;
+pub(crate) mod direct;
 mod source;
 pub(crate) mod telnet;
 

@@ -3,7 +3,7 @@
 
 mod channel;
 mod effects;
-mod turns;
+pub(crate) mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;

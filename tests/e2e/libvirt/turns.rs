@@ -77,7 +77,7 @@ async fn whoever_has_a_console_keeps_it_until_it_is_taken_on_purpose() {
 }
 
 /// What a `virsh console` says that is refused. It wants a terminal, which script gives it.
-fn refused(uri: &str, guest: &str) -> String {
+pub(crate) fn refused(uri: &str, guest: &str) -> String {
     let virsh = format!("virsh --connect '{uri}' console {guest}");
     let said = Command::new("timeout")
         .args(["60", "script", "--quiet", "--command", &virsh, "/dev/null"])
@@ -87,7 +87,7 @@ fn refused(uri: &str, guest: &str) -> String {
 }
 
 /// What virsh says, which ends because it does not have the console.
-fn thrown_out(virsh: &mut VirshConsole) -> String {
+pub(crate) fn thrown_out(virsh: &mut VirshConsole) -> String {
     loop {
         match virsh.line().receive(BOUND) {
             Ok(said) => assert!(!said.is_empty(), "virsh goes on"),

@@ -31,7 +31,7 @@ const WALKS: usize = 4;
 
 /// What a path is to lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(crate) enum Wanted {
     /// A unix socket.
     Socket,
     /// A terminal.
@@ -40,7 +40,7 @@ pub(super) enum Wanted {
 
 /// What a path led to: of the wanted type, and of an allowed owner.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     place: OwnedFd,
     /// The path as it was given.
     path: PathBuf,
@@ -49,8 +49,13 @@ pub(super) struct Found {
 
 impl Found {
     /// A path to this very thing, whatever is at its first path by now; as long as this lives.
-    pub(super) fn lasting_path(&self) -> PathBuf {
+    pub(crate) fn lasting_path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.place.as_raw_fd()))
+    }
+
+    /// Its facts.
+    pub(crate) const fn stat(&self) -> &FileStat {
+        &self.stat
     }
 
     /// Its device's number and its own in there.
@@ -69,7 +74,75 @@ impl Found {
     }
 }
 
-/// Finds what `path` leads to.
+/// Why what a path leads to is left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// Nothing is there (yet).
+    Absent,
+    /// A symbolic link is on the way.
+    Link,
+    /// Something on the way is not a directory.
+    NotADirectory,
+    /// It leads out of the directory.
+    Outside,
+    /// It is not of the wanted type; this is what it is.
+    Type(String),
+    /// It belongs to a user who is not trusted; this is what it is.
+    Owner { user: u32, facts: String },
+    /// The agent may not go there: why, and what would help.
+    Denied(String),
+    /// The kernel cannot walk a path safely.
+    NoSafeWalk,
+    /// The system's.
+    System(Errno),
+}
+
+impl From<Errno> for Unfit {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::ENOENT | Errno::ENXIO => Self::Absent,
+            Errno::ELOOP => Self::Link,
+            Errno::ENOTDIR => Self::NotADirectory,
+            Errno::EXDEV => Self::Outside,
+            Errno::ENOSYS => Self::NoSafeWalk,
+            errno => Self::System(errno),
+        }
+    }
+}
+
+impl Unfit {
+    /// What a console's viewers and operators are told of it.
+    fn refusal(self, path: &Path, wanted: Wanted) -> EndpointError {
+        let shown = path.display();
+        let denied = |detail: String| EndpointError::Denied(format!("{shown}: {detail}"));
+        match self {
+            Self::Absent => EndpointError::NotReady(format!("{shown} is not there")),
+            Self::Link => denied(
+                "a symbolic link is on the way, and none is followed; name the place itself".into(),
+            ),
+            Self::NotADirectory => denied("something on the way is not a directory".into()),
+            Self::Outside => denied("leads out of the allowed directory".into()),
+            Self::Type(facts) => {
+                let wanted = match wanted {
+                    Wanted::Socket => "a unix socket",
+                    Wanted::Terminal => "a pseudo-terminal",
+                };
+                denied(format!("not {wanted} but {facts}; it was not opened"))
+            }
+            Self::Owner { facts, .. } => denied(format!(
+                "{facts}; add that user to endpoints.owners, if it runs this VM"
+            )),
+            Self::Denied(detail) => EndpointError::Denied(detail),
+            Self::NoSafeWalk => EndpointError::Unsupported(format!(
+                "{shown}: paths are resolved by openat2, which Linux has since 5.6; this one \
+                 lacks it, or forbids it to the agent"
+            )),
+            Self::System(errno) => EndpointError::Unreachable(format!("{shown}: {}", errno.desc())),
+        }
+    }
+}
+
+/// Finds what a console's `path` leads to.
 ///
 /// # Errors
 /// [`EndpointError::Denied`] for what is not allowed, not `wanted`, or not permitted to the
@@ -80,13 +153,37 @@ pub(super) fn find(
     wanted: Wanted,
 ) -> Result<Found, EndpointError> {
     let (directory, rest) = allowed_directory(rules, path, wanted)?;
-    let place = walk(&directory, &rest, path)?;
-    let stat = fstat(&place).map_err(|errno| failed(path, errno))?;
-    check_type(&place, &stat, path, wanted)?;
-    check_owner(rules, &stat, path)?;
+    find_below(&directory, &rest, wanted, |user| rules.admits(user))
+        .map(|found| Found {
+            path: path.to_owned(),
+            ..found
+        })
+        .map_err(|unfit| unfit.refusal(path, wanted))
+}
+
+/// Finds what `rest` leads to from `directory`, which is the operator's: links on the way to
+/// it are followed, and none from there. It has to belong to a user who is `trusted`.
+///
+/// # Errors
+/// See [`Unfit`]; nothing was opened.
+pub(crate) fn find_below(
+    directory: &Path,
+    rest: &Path,
+    wanted: Wanted,
+    trusted: impl FnOnce(u32) -> bool,
+) -> Result<Found, Unfit> {
+    let place = walk(directory, rest)?;
+    let stat = fstat(&place)?;
+    if !is_wanted(&place, &stat, wanted) {
+        return Err(Unfit::Type(access::facts(&stat)));
+    }
+    if !trusted(stat.st_uid) {
+        let (user, facts) = (stat.st_uid, access::facts(&stat));
+        return Err(Unfit::Owner { user, facts });
+    }
     Ok(Found {
         place,
-        path: path.to_owned(),
+        path: directory.join(rest),
         stat,
     })
 }
@@ -140,12 +237,11 @@ pub(crate) fn usual_name(path: &Path) -> PathBuf {
 
 /// Walks from `directory` along `rest` to a descriptor that stands for what is there, and
 /// opens nothing.
-fn walk(directory: &Path, rest: &Path, path: &Path) -> Result<OwnedFd, EndpointError> {
-    // The allowed directory is the operator's: links on the way there are too.
+fn walk(directory: &Path, rest: &Path) -> Result<OwnedFd, Unfit> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = open(directory, flags, Mode::empty()).map_err(|errno| match errno {
-        Errno::EACCES => EndpointError::Denied(access::explain_way(directory)),
-        errno => failed(directory, errno),
+        Errno::EACCES => Unfit::Denied(access::explain_way(directory)),
+        errno => errno.into(),
     })?;
     let step = |rest: &Path| {
         let how = OpenHow::new()
@@ -164,8 +260,8 @@ fn walk(directory: &Path, rest: &Path, path: &Path) -> Result<OwnedFd, EndpointE
         }
     };
     step(rest).map_err(|errno| match errno {
-        Errno::EACCES => EndpointError::Denied(denied_below(directory, rest, step)),
-        errno => failed(path, errno),
+        Errno::EACCES => Unfit::Denied(denied_below(directory, rest, step)),
+        errno => errno.into(),
     })
 }
 
@@ -185,65 +281,15 @@ fn denied_below(
     }
 }
 
-fn check_type(
-    place: &OwnedFd,
-    stat: &FileStat,
-    path: &Path,
-    wanted: Wanted,
-) -> Result<(), EndpointError> {
+fn is_wanted(place: &OwnedFd, stat: &FileStat, wanted: Wanted) -> bool {
     let kind = access::Kind::of(stat);
-    let right = match wanted {
+    match wanted {
         Wanted::Socket => kind == access::Kind::Socket,
         Wanted::Terminal => {
             kind == access::Kind::Device
                 && TERMINAL_MAJORS.contains(&major(stat.st_rdev))
                 && fstatfs(place).is_ok_and(|fs| fs.filesystem_type() == DEVPTS_SUPER_MAGIC)
         }
-    };
-    if right {
-        return Ok(());
-    }
-    let wanted = match wanted {
-        Wanted::Socket => "a unix socket",
-        Wanted::Terminal => "a pseudo-terminal",
-    };
-    Err(EndpointError::Denied(format!(
-        "{}: not {wanted} but {}; it was not opened",
-        path.display(),
-        access::facts(stat)
-    )))
-}
-
-fn check_owner(rules: &DirectRules, stat: &FileStat, path: &Path) -> Result<(), EndpointError> {
-    if rules.admits(stat.st_uid) {
-        return Ok(());
-    }
-    Err(EndpointError::Denied(format!(
-        "{}: {}; add that user to endpoints.owners, if it runs this VM",
-        path.display(),
-        access::facts(stat)
-    )))
-}
-
-/// What else can go wrong with a path.
-fn failed(path: &Path, errno: Errno) -> EndpointError {
-    let shown = path.display();
-    match errno {
-        Errno::ENOENT | Errno::ENXIO => EndpointError::NotReady(format!("{shown} is not there")),
-        Errno::ELOOP => EndpointError::Denied(format!(
-            "{shown}: a symbolic link is on the way, and none is followed; name the place itself"
-        )),
-        Errno::ENOTDIR => {
-            EndpointError::Denied(format!("{shown}: something on the way is not a directory"))
-        }
-        Errno::EXDEV => {
-            EndpointError::Denied(format!("{shown}: leads out of the allowed directory"))
-        }
-        Errno::ENOSYS => EndpointError::Unsupported(format!(
-            "{shown}: paths are resolved by openat2, which Linux has since 5.6; this one lacks \
-             it, or forbids it to the agent"
-        )),
-        errno => EndpointError::Unreachable(format!("{shown}: {}", errno.desc())),
     }
 }
 

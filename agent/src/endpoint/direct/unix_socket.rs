@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::PeerCredentials;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, UnixCredentials, connect, getsockopt, socket,
+};
 use nix::sys::stat::fstat;
 use parking_lot::Mutex;
 
@@ -64,8 +66,7 @@ pub(super) async fn open(
         Ok(sockets) => before(rules, &found, &sockets)?,
         Err(error) => tracing::debug!(%error, "the kernel does not tell who is connected"),
     }
-    let socket = connected(&found)?;
-    let peer = getsockopt(&socket, PeerCredentials).map_err(|errno| failed(&found, errno))?;
+    let (socket, peer) = connected(&found).map_err(|errno| failed(&found, errno))?;
     if !rules.admits(peer.uid()) {
         return Err(wrong_listener(&found, peer.uid()));
     }
@@ -131,17 +132,18 @@ fn their_end(socket: &OwnedFd) -> io::Result<Option<u32>> {
     Ok(unix_by_inode(inode)?.peer)
 }
 
-fn connected(found: &Found) -> Result<OwnedFd, EndpointError> {
-    let made = socket(
-        AddressFamily::Unix,
-        SockType::Stream,
-        SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
-        None,
-    );
-    let made = made.map_err(|errno| failed(found, errno))?;
-    let address = UnixAddr::new(&found.lasting_path()).map_err(|errno| failed(found, errno))?;
-    connect(made.as_raw_fd(), &address).map_err(|errno| failed(found, errno))?;
-    Ok(made)
+/// Connects to a socket that was found, whatever is at its path by now, and tells who listens
+/// there: nothing is to be said or read before that user is known to be trusted.
+///
+/// # Errors
+/// The system's; [`Errno::EAGAIN`] where the listener's queue is full.
+pub(crate) fn connected(found: &Found) -> Result<(OwnedFd, UnixCredentials), Errno> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let made = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let address = UnixAddr::new(&found.lasting_path())?;
+    connect(made.as_raw_fd(), &address)?;
+    let peer = getsockopt(&made, PeerCredentials)?;
+    Ok((made, peer))
 }
 
 fn wrong_listener(found: &Found, user: u32) -> EndpointError {

@@ -1,20 +1,18 @@
-//! Connects to a QMP socket that may have been put there by anybody: no symbolic link is
-//! followed at its place, what is there must be a socket of an allowed owner, and so must the
-//! process behind it be. What was checked is what is connected to, whatever lies at the path
-//! by then. It speaks no QMP.
+//! Connects to a QMP socket that may have been put there by anybody, as to a console's: no
+//! symbolic link is followed at its place, what is there must be a socket of an allowed owner,
+//! and so must the process behind it be. It speaks no QMP.
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::sys::stat::FileStat;
 use nix::unistd::geteuid;
 use tokio::net::UnixStream;
 
 use super::identity;
 use super::process::Process;
+use crate::endpoint::direct::{Unfit, Wanted, connected, find_below};
 use crate::hypervisor::Instance;
 
 /// Who is at the other end.
@@ -46,9 +44,12 @@ pub(super) enum ConnectError {
          search permission to its directory"
     )]
     Denied,
-    /// No socket.
-    #[error("it is not a socket: QMP sockets are not reached through symbolic links")]
-    NotASocket,
+    /// A symbolic link.
+    #[error("it is a symbolic link, and none is followed: put the socket itself there")]
+    Link,
+    /// No socket, but this.
+    #[error("it is not a socket but {0}: see who put it there; it was not opened")]
+    NotASocket(String),
     /// Of a user who is not trusted.
     #[error("it belongs to user {0}: add that user to endpoints.owners, if QEMU runs as it")]
     Owner(u32),
@@ -67,8 +68,22 @@ impl From<Errno> for ConnectError {
             Errno::ECONNREFUSED => Self::Refused,
             Errno::EAGAIN => Self::Busy,
             Errno::EACCES | Errno::EPERM => Self::Denied,
-            Errno::ELOOP => Self::NotASocket,
             errno => Self::Io(errno.into()),
+        }
+    }
+}
+
+impl From<Unfit> for ConnectError {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Absent | Unfit::NotADirectory => Self::Absent,
+            Unfit::Link => Self::Link,
+            Unfit::Type(facts) => Self::NotASocket(facts),
+            Unfit::Owner { user, .. } => Self::Owner(user),
+            Unfit::Denied(_) => Self::Denied,
+            Unfit::Outside => Errno::EXDEV.into(),
+            Unfit::NoSafeWalk => Errno::ENOSYS.into(),
+            Unfit::System(errno) => errno.into(),
         }
     }
 }
@@ -96,31 +111,16 @@ async fn connect_trusting(
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(ConnectError::Absent);
     };
-    let place_only = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let directory = open(directory, place_only | OFlag::O_DIRECTORY, Mode::empty())?;
-    let place = openat(
-        &directory,
-        name,
-        place_only | OFlag::O_NOFOLLOW,
-        Mode::empty(),
-    )?;
-    let stat = fstat(&place)?;
-    if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFSOCK {
-        return Err(ConnectError::NotASocket);
+    let found = find_below(directory, Path::new(name), Wanted::Socket, &trusted)?;
+    let (socket, peer) = connected(&found)?;
+    if !trusted(peer.uid()) {
+        return Err(ConnectError::Listener(peer.uid()));
     }
-    if !trusted(stat.st_uid) {
-        return Err(ConnectError::Owner(stat.st_uid));
-    }
-    let lasting = format!("/proc/self/fd/{}", place.as_raw_fd());
-    let stream = UnixStream::connect(lasting).await.map_err(from_io)?;
-    let credentials = stream.peer_cred()?;
-    if !trusted(credentials.uid()) {
-        return Err(ConnectError::Listener(credentials.uid()));
-    }
-    let id = credentials.pid().and_then(|id| u32::try_from(id).ok());
+    let stream = UnixStream::from_std(socket.into())?;
+    let id = u32::try_from(peer.pid()).ok();
     let process = id.filter(|id| *id != 0).and_then(Process::of);
     let instance = process.map_or_else(
-        || of_socket(&stat),
+        || of_socket(found.stat()),
         |process| identity::of_process(process.id, process.started),
     );
     Ok((stream, Peer { process, instance }))
@@ -134,13 +134,6 @@ fn of_socket(stat: &FileStat) -> Instance {
     identity::of_socket(stat.st_ino, nanoseconds.cast_unsigned())
 }
 
-fn from_io(error: io::Error) -> ConnectError {
-    match error.raw_os_error() {
-        Some(number) => Errno::from_raw(number).into(),
-        None => error.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,14 +145,14 @@ mod tests {
         let at = |name: &str| directory.path().join(name);
         let _listener = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
         symlink(at("socket"), at("link")).unwrap();
-        nix::unistd::mkfifo(&at("fifo"), Mode::S_IRWXU).unwrap();
+        nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         std::fs::write(at("file"), "").unwrap();
         for name in ["link", "fifo", "file", "."] {
             let refused = connect(&at(name), &[]).await;
             assert!(
                 matches!(
                     refused,
-                    Err(ConnectError::NotASocket | ConnectError::Absent)
+                    Err(ConnectError::Link | ConnectError::NotASocket(_))
                 ),
                 "{name}: {refused:?}"
             );

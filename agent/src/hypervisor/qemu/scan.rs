@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The most sockets that are looked after.
@@ -23,7 +23,7 @@ pub(super) struct Mark {
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
-    /// The sockets, each with its mark.
+    /// The sockets, and what else is neither a file nor a directory, each with its mark.
     pub(super) sockets: BTreeMap<PathBuf, Mark>,
     /// Whether there was more to look at than is looked at.
     pub(super) cut: bool,
@@ -49,7 +49,9 @@ pub(super) fn scan(directory: &Path) -> io::Result<Found> {
         let Ok(metadata) = entry.metadata() else {
             continue;
         };
-        if metadata.file_type().is_socket() {
+        // What no program leaves there by itself, such as a link or a fifo, is looked after
+        // too: so it is refused by name, where an operator sees that.
+        if !metadata.is_file() && !metadata.is_dir() {
             let mark = Mark {
                 device: metadata.dev(),
                 inode: metadata.ino(),
@@ -103,18 +105,30 @@ mod tests {
     }
 
     #[test]
-    fn sockets_alone_are_found_and_told_apart() {
+    fn sockets_are_found_and_told_apart() {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path().join("a");
         std::fs::write(directory.path().join("file"), "").unwrap();
         std::fs::create_dir(directory.path().join("below")).unwrap();
-        std::os::unix::fs::symlink(&at, directory.path().join("link")).unwrap();
         let _first = UnixListener::bind(&at).unwrap();
         let before = scan(directory.path()).unwrap();
         assert_eq!(before.sockets.keys().collect::<Vec<_>>(), [&at]);
         std::fs::remove_file(&at).unwrap();
         let _second = UnixListener::bind(&at).unwrap();
         assert_ne!(scan(directory.path()).unwrap(), before);
+    }
+
+    #[test]
+    fn what_may_stand_in_a_sockets_place_is_looked_after_and_files_and_directories_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at("file"), "").unwrap();
+        std::fs::create_dir(at("below")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("link")).unwrap();
+        nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let found = scan(directory.path()).unwrap();
+        let found: Vec<_> = found.sockets.into_keys().collect();
+        assert_eq!(found, [at("fifo"), at("link")]);
     }
 
     #[test]

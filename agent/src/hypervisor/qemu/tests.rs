@@ -276,7 +276,7 @@ async fn what_is_no_trustworthy_socket_is_reported_and_left_alone() {
     let swapped = host.until(|now| {
         now.stale
             .get(&vm(1))
-            .is_some_and(|why| why.contains("symbolic links"))
+            .is_some_and(|why| why.contains("symbolic link"))
     });
     swapped.await;
     assert_eq!(lost.vms.len(), 1);

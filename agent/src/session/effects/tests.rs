@@ -298,6 +298,11 @@ async fn a_break_that_may_have_been_sent_is_told_and_one_that_cannot_have_been_i
     *desk.host.script.line_breaks.lock() = Does::Hang;
     let refused = desk.send_break(None).await.unwrap_err();
     assert_eq!(refused.reason(), Reason::EndpointLost);
+    assert_eq!(told(&mut viewer), [], "the line takes nothing");
+    *desk.host.script.line_breaks.lock() = Does::NotAtAll;
+    *desk.host.script.monitor_breaks.lock() = Does::Hang;
+    let refused = desk.send_break(None).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::EndpointLost);
     assert_eq!(told(&mut viewer), [SideEffectKind::Break]);
 
     let sink = desk.host.script.sink.lock().clone().expect("attached");
@@ -312,5 +317,5 @@ async fn a_break_that_may_have_been_sent_is_told_and_one_that_cannot_have_been_i
     let refused = desk.send_break(None).await.unwrap_err();
     assert_eq!(refused.reason(), Reason::EndpointLost);
     assert_eq!(told(&mut viewer), []);
-    assert!(desk.counted("break", "ENDPOINT_LOST", 2));
+    assert!(desk.counted("break", "ENDPOINT_LOST", 3));
 }
