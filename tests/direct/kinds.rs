@@ -6,8 +6,13 @@ use vmconsole_tests::process::Process;
 
 use crate::console::{Console, Site, listens, monitor, on_tcp, on_unix, terminal_of};
 
-/// Talks to the monitor, then ends its QEMU by `signal`.
-async fn talks_and_ends(mut console: Console, mut qemu: Process, signal: Signal) -> Console {
+/// Talks to the monitor, then ends its QEMU by `signal`, which is told as `end`.
+async fn talks_and_ends(
+    mut console: Console,
+    mut qemu: Process,
+    signal: Signal,
+    end: EndpointEnd,
+) -> Console {
     console.says("(qemu)").await;
     console.write(b"info name\rinfo version\r").await;
     console.says("\n7.").await;
@@ -15,7 +20,7 @@ async fn talks_and_ends(mut console: Console, mut qemu: Process, signal: Signal)
     assert!(unread.is_none_or(|unread| unread == 0), "{unread:?}");
     qemu.signal(signal);
     let came = console.until(|came| !came.ends.is_empty()).await;
-    assert_eq!(came.ends, [EndpointEnd::Eof]);
+    assert_eq!(came.ends, [end]);
     console
 }
 
@@ -27,7 +32,7 @@ async fn a_unix_socket() {
         listens(&site.socket());
         let direct = Direct::Unix(site.socket());
         let console = site.attach(&direct).await;
-        talks_and_ends(console, qemu, signal).await;
+        talks_and_ends(console, qemu, signal, EndpointEnd::Eof).await;
         let again = site.try_attach(&direct).await.err().unwrap();
         assert!(matches!(again, EndpointError::NotReady(_)), "{again}");
     }
@@ -43,7 +48,7 @@ async fn a_terminal() {
         let first = site.attach(&direct).await;
         first.attachment.detach().await;
         let console = site.attach(&direct).await;
-        talks_and_ends(console, qemu, signal).await;
+        talks_and_ends(console, qemu, signal, EndpointEnd::HungUp).await;
         let again = site.try_attach(&direct).await.err().unwrap();
         assert!(matches!(again, EndpointError::NotReady(_)), "{again}");
     }
@@ -68,7 +73,7 @@ async fn tcp() {
     let mut console = attach_tcp(&site, &direct).await;
     let unsupported = console.attachment.send_break().await.unwrap_err();
     assert!(matches!(unsupported, EndpointError::Unsupported(_)));
-    talks_and_ends(console, qemu, Signal::SIGTERM).await;
+    talks_and_ends(console, qemu, Signal::SIGTERM, EndpointEnd::Eof).await;
 }
 
 #[tokio::test]
@@ -78,7 +83,7 @@ async fn telnet() {
     let qemu = monitor(&chardev);
     let mut console = attach_tcp(&site, &direct).await;
     console.attachment.send_break().await.unwrap();
-    let console = talks_and_ends(console, qemu, Signal::SIGTERM).await;
+    let console = talks_and_ends(console, qemu, Signal::SIGTERM, EndpointEnd::Eof).await;
     let came = console.came.borrow();
     assert!(
         !came.bytes.contains(&0xff),

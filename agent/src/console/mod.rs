@@ -8,7 +8,7 @@
 //!      (the VM's target) ───────┴─▶ attaching ◀──── again after a pause, or when ─┘
 //!                                        │          the VM or libvirt changes
 //!                                        ▼
-//!                                    Attached ── ended: Eof ─▶ Waiting, else Lost
+//!                                    Attached ── ended: closed ─▶ Waiting, else Lost
 //! ```
 //! A console's generation begins with each QEMU instance that it sees, not with each
 //! attachment: attaching again to the same QEMU tells a gap of unknown length.

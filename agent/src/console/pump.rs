@@ -5,6 +5,7 @@
 //! reads. So nothing that this task waits for can hold up a guest.
 
 mod input;
+mod news;
 mod pauses;
 mod send_break;
 mod sink;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::input::InputLine;
+use self::news::{Moved, Place};
 use self::pauses::Pauses;
 use self::sink::Sink;
 use super::live::Console;
@@ -28,6 +30,10 @@ use crate::hypervisor::{Hypervisor, Instance};
 
 /// How long an attachment has to last for the next pause to be the first again.
 const STEADY: Duration = Duration::from_secs(5);
+
+/// How long one attempt to attach may take. Endpoints have limits of their own, which say more:
+/// libvirt's may be set to a minute.
+const ATTACH_WITHIN: Duration = Duration::from_secs(75);
 
 /// How long a QEMU that is gone may take to be read to its end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -45,8 +51,8 @@ enum LetGo {
     Cancelled,
     /// The endpoint ended by itself.
     Ended(EndpointEnd),
-    /// The VM's QEMU is another one, or gone.
-    OtherInstance,
+    /// It is not the console's place any more.
+    Moved(Moved),
 }
 
 /// Drives `console` until `token` is cancelled, and then lets its endpoint go.
@@ -109,7 +115,10 @@ impl Pump {
             let target = self.target.borrow_and_update().clone();
             self.console.set_target(&target);
             let wait = match self.find_instance(&target) {
-                Some(instance) => self.serve(instance, token).await,
+                Some(instance) => {
+                    let source = target.device.source;
+                    self.serve(&Place { instance, source }, token).await
+                }
                 None => None,
             };
             let next_try = wait.map(|wait| (Instant::now() + wait).into_std());
@@ -150,19 +159,28 @@ impl Pump {
     }
 
     /// Attaches and serves until that ends. Returns how long to wait before the next try.
-    async fn serve(&mut self, instance: Instance, token: &CancellationToken) -> Option<Duration> {
-        let (attachment, claim) = self.console.enter(instance);
+    async fn serve(&mut self, place: &Place, token: &CancellationToken) -> Option<Duration> {
+        let (attachment, claim) = self.console.enter(place.instance);
         let (sink, ended) = Sink::new(self.console.clone(), attachment);
         let attached = tokio::select! {
             biased; // to stop comes before everything
             () = token.cancelled() => return None,
-            attached = self.endpoint.attach(sink, claim) => attached,
+            // Of a copy: the news are seen again by whoever waits for them next.
+            () = news::overtaken(&self.console, self.target.clone(), place) => {
+                self.console.displacing_ended();
+                return None;
+            }
+            attached = timeout(ATTACH_WITHIN, self.endpoint.attach(sink, claim)) => attached,
         };
+        let attached = attached.unwrap_or_else(|_| {
+            let detail = format!("it was not attached within {ATTACH_WITHIN:?}");
+            Err(EndpointError::Unreachable(detail))
+        });
         match attached {
             Ok(attachment) => {
                 info!(console = %self.console.id(), ?claim, "attached");
                 self.console.attached();
-                self.attached(instance, attachment, ended, token).await
+                self.attached(place, attachment, ended, token).await
             }
             Err(error) => {
                 let pause = self.refused(&error);
@@ -174,7 +192,7 @@ impl Pump {
 
     async fn attached(
         &mut self,
-        instance: Instance,
+        place: &Place,
         mut attachment: Box<dyn Attachment>,
         mut ended: oneshot::Receiver<EndpointEnd>,
         token: &CancellationToken,
@@ -188,9 +206,9 @@ impl Pump {
                 tokio::select! {
                     biased; // to stop comes first, and an end before more is written
                     () = token.cancelled() => break LetGo::Cancelled,
-                    end = &mut ended => break LetGo::Ended(end.unwrap_or(EndpointEnd::Eof)),
-                    other = instance_changed(&self.console, &mut self.target, instance) => {
-                        if other { break LetGo::OtherInstance }
+                    end = &mut ended => break LetGo::Ended(end.unwrap_or_else(|_| silent())),
+                    moved = news::of_attached(&self.console, &mut self.target, place) => {
+                        if let Some(moved) = moved { break LetGo::Moved(moved) }
                     }
                     error = &mut carry => {
                         break LetGo::Ended(EndpointEnd::Lost(error.to_string()));
@@ -199,10 +217,12 @@ impl Pump {
             }
         };
         let end = match &let_go {
-            LetGo::Cancelled => None,
+            LetGo::Cancelled | LetGo::Moved(Moved::OtherSource) => None,
             LetGo::Ended(end) => Some(end.clone()),
             // The news of a QEMU's end may overtake its last words.
-            LetGo::OtherInstance => timeout(LAST_WORDS, ended).await.ok().and_then(Result::ok),
+            LetGo::Moved(Moved::OtherInstance) => {
+                timeout(LAST_WORDS, ended).await.ok().and_then(Result::ok)
+            }
         };
         if end == Some(EndpointEnd::Eof) {
             self.console.output_complete();
@@ -219,13 +239,16 @@ impl Pump {
         let id = self.console.id();
         let (availability, detail) = match why {
             LetGo::Cancelled => return None,
-            LetGo::OtherInstance => {
-                let detail = "the VM's QEMU is another one, or gone";
+            LetGo::Moved(moved) => {
+                let detail = match moved {
+                    Moved::OtherInstance => "the VM's QEMU is another one, or gone",
+                    Moved::OtherSource => "the console is another device of the VM now",
+                };
                 self.console
                     .set_availability(Availability::Waiting, detail, None);
                 return Some(Duration::ZERO);
             }
-            LetGo::Ended(EndpointEnd::Eof) => (
+            LetGo::Ended(EndpointEnd::Eof | EndpointEnd::HungUp) => (
                 Availability::Waiting,
                 "QEMU closed the console: the VM is stopping".to_owned(),
             ),
@@ -298,24 +321,9 @@ async fn carry(mut line: InputLine<'_>, hypervisor: &dyn Hypervisor) -> Endpoint
     }
 }
 
-/// Waits for news of the VM; tells whether its QEMU is another one now, or known to be gone.
-async fn instance_changed(
-    console: &Console,
-    target: &mut watch::Receiver<Target>,
-    instance: Instance,
-) -> bool {
-    if target.changed().await.is_err() {
-        return true;
-    }
-    let target = target.borrow_and_update().clone();
-    console.set_target(&target);
-    if target.connected {
-        console.set_availability(Availability::Attached, "", None);
-        target.instance != Some(instance)
-    } else {
-        // A hypervisor that hangs says nothing on its streams: nobody knows if this one is
-        // alive. One that is gone ends its attachments itself.
-        console.set_availability(Availability::Lost, &target.trouble, None);
-        false
-    }
+/// How an attachment ended that did not say so.
+fn silent() -> EndpointEnd {
+    let detail =
+        "the console's reader ended without a word, a fault in the agent; its log says more";
+    EndpointEnd::Lost(detail.to_owned())
 }

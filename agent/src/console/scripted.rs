@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -39,6 +39,8 @@ pub(crate) enum Does {
 pub(crate) struct Script {
     /// What the next attempts to attach meet; then they succeed.
     pub(crate) refusals: Mutex<VecDeque<EndpointError>>,
+    /// Whether attempts to attach come to no end.
+    pub(crate) hangs: AtomicBool,
     /// Who else holds the console.
     pub(crate) held_by: Mutex<Option<Holder>>,
     /// How they meet being displaced.
@@ -57,6 +59,8 @@ pub(crate) struct Script {
     /// Whether the endpoint, and the monitor, put breaks on the line.
     pub(crate) line_breaks: Mutex<Does>,
     pub(crate) monitor_breaks: Mutex<Does>,
+    /// Whether a break that was given up is on its way in part.
+    pub(crate) breaking: AtomicBool,
     /// How much was written before each break.
     pub(crate) breaks: Mutex<Vec<usize>>,
     /// Attachments that were let go.
@@ -98,6 +102,9 @@ impl Endpoint for Scripted {
         claim: Claim,
     ) -> Result<Box<dyn Attachment>, EndpointError> {
         self.script.claims.lock().push(claim);
+        if self.script.hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         self.meet_holder(claim).await?;
         if let Some(refusal) = self.script.refusals.lock().pop_front() {
             return Err(refusal);
@@ -163,6 +170,10 @@ impl Attachment for ScriptedAttachment {
             Does::Hang => std::future::pending().await,
         }
         Ok(())
+    }
+
+    fn is_breaking(&self) -> bool {
+        self.script.breaking.load(Ordering::Relaxed)
     }
 
     fn unread(&self) -> Option<usize> {

@@ -33,6 +33,7 @@ use counters::Counters;
 use far::Far;
 use line::Line;
 pub(crate) use path::usual_name;
+use process::Search;
 pub(crate) use tcp::denial::TcpDenial;
 use unix_socket::RecentSockets;
 use wire::Wire;
@@ -80,6 +81,7 @@ pub struct DirectEndpoints {
     tasks: Tasks,
     counters: Arc<Counters>,
     recent: RecentSockets,
+    search: Search,
 }
 
 impl DirectEndpoints {
@@ -88,6 +90,7 @@ impl DirectEndpoints {
         rules.owners.push(geteuid().as_raw());
         Arc::new(Self {
             rules,
+            search: Search::new(tasks.clone()),
             tasks,
             counters: Arc::default(),
             recent: RecentSockets::default(),
@@ -123,7 +126,7 @@ impl DirectEndpoints {
         let rules = &self.rules;
         match direct {
             Direct::Pty(path) => {
-                let terminal = terminal::open(rules, path).await?;
+                let terminal = terminal::open(rules, &self.search, path).await?;
                 Ok((Wire::raw(Line::new(terminal)), Far::Terminal))
             }
             Direct::Unix(path) => {
@@ -154,11 +157,11 @@ impl DirectEndpoints {
         let rules = &self.rules;
         let find = async {
             let socket = match direct {
-                Direct::Pty(path) => return terminal::holder(rules, path).await,
+                Direct::Pty(path) => return terminal::holder(rules, &self.search, path).await,
                 Direct::Unix(path) => unix_socket::other_connection(rules, path)?,
                 Direct::Tcp(address) => tcp::other_connection(rules, address).await?,
             };
-            process::with_open(&process::socket_link(socket)).await
+            self.search.with_open(&process::socket_link(socket)).await
         };
         timeout(HOLDER_WITHIN, find).await.ok().flatten()
     }

@@ -44,8 +44,11 @@ pub trait OutputSink: Send + Sync + 'static {
 /// How an attachment ended by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointEnd {
-    /// The far side closed: the QEMU is gone, or going.
+    /// The far side closed: the QEMU is gone, or going. All that it had written came.
     Eof,
+    /// The far side hung up a terminal: the QEMU is gone, or going. The kernel throws away what
+    /// it wrote and nobody had read yet, and tells nobody whether there was any.
+    HungUp,
     /// Somebody else took the console from us.
     Displaced,
     /// The way there broke, as this says; the QEMU may well live on.
@@ -157,10 +160,16 @@ pub trait Attachment: Send + 'static {
     /// [`Attachment::write`].
     ///
     /// # Cancel safety
-    /// If dropped before it returns, nothing was sent.
+    /// If dropped before it returns, nothing was sent, unless [`Attachment::is_breaking`].
     async fn send_break(&mut self) -> Result<(), EndpointError> {
         let detail = "this endpoint carries no break";
         Err(EndpointError::Unsupported(detail.to_owned()))
+    }
+
+    /// Whether a break that was given up is on its way in part: its rest goes before whatever is
+    /// written next.
+    fn is_breaking(&self) -> bool {
+        false
     }
 
     /// How many bytes of input were taken and wait for QEMU to read them, where that can be

@@ -191,6 +191,11 @@ impl Telnet {
         }
     }
 
+    /// Whether all that comes from now on is the guest's, as it is. It stays so.
+    pub(super) const fn is_transparent(&self) -> bool {
+        matches!(self.phase, Phase::Transparent)
+    }
+
     /// Appends to `wire` what has the server give `bytes` to the guest.
     pub(super) fn send(bytes: &[u8], wire: &mut Vec<u8>) {
         for run in bytes.split_inclusive(|byte| *byte == IAC) {

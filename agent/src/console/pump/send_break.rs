@@ -108,6 +108,10 @@ impl InputLine<'_> {
                     .map_err(Failure::Refused)
             }
             Ok(Err(error)) => Err(Failure::Broken(NOT_SENT, error)),
+            Err(_) if self.attachment.is_breaking() => Err(unreachable(format!(
+                "the console takes nothing since {BREAK_TIMEOUT:?}, and has half of the break: it \
+                 may or may not be sent"
+            ))),
             Err(_) => Err(Failure::Refused(EffectError::NotDone(format!(
                 "the console takes nothing since {BREAK_TIMEOUT:?}"
             )))),

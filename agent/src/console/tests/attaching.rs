@@ -1,6 +1,11 @@
 //! A console is attached whenever there is a QEMU, and what was missed is told.
 
+use std::sync::atomic::Ordering;
+
+use tokio::time::Instant;
+
 use super::*;
+use crate::endpoint::{Direct, Source};
 
 #[tokio::test(start_paused = true)]
 async fn a_broken_endpoint_is_attached_again_and_the_gap_is_told() {
@@ -175,6 +180,119 @@ async fn the_last_words_of_a_qemu_are_waited_for_when_its_end_is_known_before() 
     let Next::GenerationStarted(_) = output(&mut viewer).await else {
         panic!("a gap, though its last words came")
     };
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_qemu_whose_last_words_may_be_lost_is_told_as_a_gap() {
+    // Its end is told before the VM's, and after it.
+    for news_first in [false, true] {
+        let mut host = Host::start(Some(1), 1024);
+        let console = host.console().await;
+        let sink = host.script.attached().await;
+        let mut viewer = console.join(request(None)).expect("joins");
+        state(&mut viewer, Availability::Attached).await;
+        sink.output(b"panic");
+        if news_first {
+            host.inventory.send_replace(inventory([vm(Some(2))]));
+            tokio::task::yield_now().await;
+            sink.ended(EndpointEnd::HungUp);
+        } else {
+            sink.ended(EndpointEnd::HungUp);
+            host.inventory.send_replace(inventory([vm(None)]));
+            until(&console, |state| state.vm_state == VmState::Off).await;
+            assert_eq!(console.status().state.availability, Availability::Waiting);
+            host.inventory.send_replace(inventory([vm(Some(2))]));
+        }
+        host.script.attached().await.output(b"SeaBIOS");
+        assert_eq!(bytes(output(&mut viewer).await), b"panic");
+        let Next::Gap(gap) = output(&mut viewer).await else {
+            panic!("nothing says that its last words may be missing")
+        };
+        assert_eq!((gap.from, gap.length_known), (gap.to, false));
+        let Next::GenerationStarted(_) = output(&mut viewer).await else {
+            panic!("no generation")
+        };
+        assert_eq!(bytes(output(&mut viewer).await), b"SeaBIOS");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_fails_without_a_word_is_no_end_of_file() {
+    let mut host = Host::start(Some(1), 1024);
+    let console = host.console().await;
+    let sink = host.script.attached().await;
+    let mut viewer = console.join(request(None)).expect("joins");
+    sink.output(b"seen");
+    assert_eq!(bytes(output(&mut viewer).await), b"seen");
+    drop((sink, host.script.sink.lock().take()));
+    let lost = state(&mut viewer, Availability::Lost).await;
+    assert!(lost.detail.contains("fault in the agent"), "{lost:?}");
+    host.inventory.send_replace(inventory([vm(Some(2))]));
+    let Next::Gap(_) = output(&mut viewer).await else {
+        panic!("no gap")
+    };
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_console_that_is_another_device_now_is_attached_there() {
+    let mut host = Host::start(Some(1), 1024);
+    let console = host.console().await;
+    let sink = host.script.attached().await;
+    let mut viewer = console.join(request(None)).expect("joins");
+    sink.output(b"one");
+    assert_eq!(bytes(output(&mut viewer).await), b"one");
+    // The device before it was unplugged, and the names have moved up.
+    let mut moved = vm(Some(1));
+    moved.consoles[0].source = Source::Direct(Direct::Unix("/elsewhere".into()));
+    host.inventory.send_replace(inventory([moved]));
+    let again = host.script.attached().await;
+    assert_eq!(host.script.let_go.load(Ordering::Relaxed), 1);
+    sink.output(b"of the other device");
+    again.output(b"two");
+    let Next::Gap(gap) = output(&mut viewer).await else {
+        panic!("no gap")
+    };
+    assert_eq!((gap.from, gap.reason), (gap.to, GapReason::NotAttached));
+    assert_eq!(bytes(output(&mut viewer).await), b"two");
+    assert_eq!(console.status().state.availability, Availability::Attached);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_to_attach_that_hangs_is_given_up_for_news_of_the_vm() {
+    let mut host = Host::start(Some(1), 1024);
+    host.script.hangs.store(true, Ordering::Relaxed);
+    let console = host.console().await;
+    let tried = |times| {
+        let claims = &host.script.claims;
+        until(&console, move |_| claims.lock().len() == times)
+    };
+    tried(1).await;
+    let begun = Instant::now();
+    let mut paused = vm(Some(1));
+    paused.state = VmState::Paused;
+    host.inventory.send_replace(inventory([paused]));
+    until(&console, |state| state.vm_state == VmState::Paused).await;
+    assert_eq!(host.script.claims.lock().len(), 1, "that changes nothing");
+    host.inventory.send_replace(inventory([vm(Some(2))]));
+    tried(2).await;
+    host.inventory.send_replace(inventory([vm(None)]));
+    until(&console, |state| state.vm_state == VmState::Off).await;
+    let refused = console.join(request(None)).expect_err("off");
+    assert!(matches!(refused, JoinError::NotRunning), "{refused:?}");
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_to_attach_that_hangs_is_given_up_in_the_end() {
+    let mut host = Host::start(Some(1), 1024);
+    host.script.hangs.store(true, Ordering::Relaxed);
+    let console = host.console().await;
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert_eq!(host.script.claims.lock().len(), 1, "an endpoint has time");
+    let lost = until_available(&console, Availability::Lost).await;
+    assert!(lost.detail.contains("within"), "{lost:?}");
+    host.script.hangs.store(false, Ordering::Relaxed);
+    until_available(&console, Availability::Attached).await;
 }
 
 #[tokio::test(start_paused = true)]

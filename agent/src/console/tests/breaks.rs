@@ -173,6 +173,16 @@ async fn a_monitor_that_hangs_holds_up_neither_output_nor_news_nor_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_break_of_which_half_is_on_its_way_is_not_said_to_be_undone() {
+    let (host, console) = host(Does::Hang, Does::NotAtAll).await;
+    let error = console.send_break(None).await.expect_err("hangs");
+    assert!(matches!(error, EffectError::NotDone(_)), "{error:?}");
+    host.script.breaking.store(true, Ordering::Relaxed);
+    let error = console.send_break(None).await.expect_err("hangs");
+    assert!(said(&error).contains("may or may not be sent"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn news_of_the_vm_does_not_interrupt_a_break() {
     let (host, console) = host(Does::NotAtAll, Does::It).await;
     let asked = console.send_break(Some(b'h'));

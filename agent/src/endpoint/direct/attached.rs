@@ -110,7 +110,7 @@ impl Drain {
             };
             let read = ready!(self.wire.line.poll_read(cx, buffer, nothing_came));
             let came = match read {
-                Ok(0) => return Poll::Ready(Err(EndpointEnd::Eof)),
+                Ok(0) => return Poll::Ready(Err(self.far.closed())),
                 Ok(count) => buffer.get(..count).unwrap_or_default(),
                 Err(error) => return Poll::Ready(Err(self.far.failed(&error))),
             };
@@ -195,6 +195,10 @@ impl Attachment for Attached {
         self.when_writable(|| self.wire.try_break().transpose())
             .await?
             .map_or_else(unsupported, Ok)
+    }
+
+    fn is_breaking(&self) -> bool {
+        self.wire.is_breaking()
     }
 
     fn unread(&self) -> Option<usize> {

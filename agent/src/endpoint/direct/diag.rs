@@ -16,7 +16,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
 
-pub(super) use inet::{tcp_between, tcp_connected_to, tcp_listening_on};
+pub(super) use inet::{tcp_accepted_at, tcp_between, tcp_listening_on, tcp_waiting_at};
 pub(super) use unix::{UnixSocket, unix_by_inode, unix_connections};
 
 /// Message types of sock_diag(7) and netlink(7).
@@ -37,6 +37,7 @@ const MAX_SOCKETS: usize = 1 << 17;
 
 /// States, as `include/net/tcp_states.h` numbers them; unix sockets use the same.
 pub(super) const ESTABLISHED: u8 = 1;
+const CLOSE_WAIT: u8 = 8;
 pub(super) const LISTEN: u8 = 10;
 
 /// A bit mask of one state.

@@ -50,12 +50,20 @@ impl Far {
         }
     }
 
+    /// What it means that nothing is left to read, and nothing more will come.
+    pub(super) const fn closed(self) -> EndpointEnd {
+        match self {
+            Self::Terminal => EndpointEnd::HungUp,
+            Self::Unix { .. } | Self::Tcp { .. } => EndpointEnd::Eof,
+        }
+    }
+
     /// What a failure to read means.
     pub(super) fn failed(self, error: &io::Error) -> EndpointEnd {
         let errno = error.raw_os_error().map(Errno::from_raw);
         match (self, errno) {
             // A terminal whose other side is closed fails so (tty_ioctl(4): hung up).
-            (Self::Terminal, Some(Errno::EIO)) => EndpointEnd::Eof,
+            (Self::Terminal, Some(Errno::EIO)) => EndpointEnd::HungUp,
             // QEMU closed it with input unread. What it had written was read before.
             (Self::Unix { .. }, Some(Errno::ECONNRESET)) => EndpointEnd::Eof,
             _ => EndpointEnd::Lost(format!("the console cannot be read: {error}")),

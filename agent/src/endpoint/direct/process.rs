@@ -1,48 +1,136 @@
 //! Finds the process that has something open, as far as the agent's rights allow: of other
-//! users' processes an unprivileged agent sees no descriptors. It reads `/proc` and no more.
+//! users' processes an unprivileged agent sees no descriptors. It reads `/proc` and no more, one
+//! look at a time and on a thread for such work.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::Mutex as Turn;
 
 use crate::endpoint::Holder;
+use crate::shutdown::Tasks;
 
 /// The most processes, and the most descriptors of all of them, that are looked at.
 const MAX_PROCESSES: usize = 1 << 16;
 const MAX_DESCRIPTORS: usize = 1 << 20;
 
-/// So many descriptors are looked at before other tasks have their turn.
-const IN_A_TURN: usize = 1024;
+/// How long one look may take. What was not found until then counts as not open.
+const LOOK_WITHIN: Duration = Duration::from_millis(800);
 
 /// The longest name of a command that is told, in bytes.
 const MAX_COMMAND: usize = 64;
 
-/// The process other than this one with a descriptor that leads to `target`, as the links in
-/// `/proc/PID/fd` say it: `socket:[INODE]`, or a path.
-///
-/// # Cancel safety
-/// Nothing is changed by it.
-pub(super) async fn with_open(target: &Path) -> Option<Holder> {
-    let (mut seen, mut in_turn) = (0, 0);
-    for process in processes().take(MAX_PROCESSES) {
-        let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else {
-            continue; // it ended, or is none of ours to look into
-        };
-        for descriptor in descriptors.flatten() {
-            (seen, in_turn) = (seen + 1, in_turn + 1);
-            if fs::read_link(descriptor.path()).is_ok_and(|leads_to| leads_to == target) {
-                return holder(process);
-            }
-        }
-        if seen >= MAX_DESCRIPTORS {
-            return None;
-        }
-        if in_turn >= IN_A_TURN {
-            in_turn = 0;
-            tokio::task::yield_now().await;
+type Holders = HashMap<PathBuf, Holder>;
+
+/// Looks through the host's processes, for all who ask in one look: hundreds of terminals are
+/// attached at once when an agent starts.
+#[derive(Debug)]
+pub(super) struct Search {
+    tasks: Tasks,
+    asked: Mutex<Asked>,
+    last: Arc<Turn<Look>>,
+}
+
+/// What no look was begun for yet.
+#[derive(Debug, Default)]
+struct Asked {
+    targets: HashSet<PathBuf>,
+    /// Counts those who asked.
+    number: u64,
+}
+
+/// A look that came to its end.
+#[derive(Debug, Default)]
+struct Look {
+    /// It was begun after so many had asked.
+    asked: u64,
+    found: Holders,
+}
+
+impl Search {
+    /// Looks on threads among `tasks`.
+    pub(super) fn new(tasks: Tasks) -> Self {
+        Self {
+            tasks,
+            asked: Mutex::default(),
+            last: Arc::default(),
         }
     }
-    None
+
+    /// The process other than this one with a descriptor that leads to `target`, as the links in
+    /// `/proc/PID/fd` say it: `socket:[INODE]`, or a path. It is looked for after this is called,
+    /// within the time of two looks.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed by it. A look that was begun goes on.
+    pub(super) async fn with_open(&self, target: &Path) -> Option<Holder> {
+        self.found_by(target, look).await
+    }
+
+    async fn found_by(
+        &self,
+        target: &Path,
+        look: impl FnOnce(HashSet<PathBuf>) -> Holders + Send + 'static,
+    ) -> Option<Holder> {
+        let number = {
+            let mut asked = self.asked.lock();
+            asked.targets.insert(target.to_owned());
+            asked.number += 1;
+            asked.number
+        };
+        let mut last = Arc::clone(&self.last).lock_owned().await;
+        if last.asked < number {
+            let (targets, asked) = {
+                let mut asked = self.asked.lock();
+                (std::mem::take(&mut asked.targets), asked.number)
+            };
+            // Its turn goes with it, so that no other begins if nobody waits for it any more.
+            let work = move || {
+                let found = look(targets);
+                *last = Look { asked, found };
+                last
+            };
+            last = self.tasks.compute("holder", work).await.ok()?;
+        }
+        last.found.get(target).cloned()
+    }
+}
+
+/// Who has each of `wanted` open.
+fn look(mut wanted: HashSet<PathBuf>) -> Holders {
+    let begun = Instant::now();
+    let in_time = || begun.elapsed() < LOOK_WITHIN;
+    let mut found = Holders::new();
+    let processes = processes().take(MAX_PROCESSES).take_while(|_| in_time());
+    let open = processes.flat_map(open_by).take(MAX_DESCRIPTORS);
+    for (process, leads_to) in open.take_while(|_| in_time()) {
+        if wanted.contains(&leads_to)
+            && let Some(holder) = holder(process)
+        {
+            wanted.remove(&leads_to);
+            found.insert(leads_to, holder);
+        }
+        if wanted.is_empty() {
+            break;
+        }
+    }
+    if !in_time() {
+        tracing::warn!("not all processes were looked at within {LOOK_WITHIN:?}");
+    }
+    found
+}
+
+/// What the descriptors of a process lead to; nothing if it ended, or is none of ours to look
+/// into.
+fn open_by(process: u32) -> impl Iterator<Item = (u32, PathBuf)> {
+    let descriptors = fs::read_dir(format!("/proc/{process}/fd"));
+    let descriptors = descriptors.into_iter().flatten().flatten();
+    descriptors.filter_map(move |it| Some((process, fs::read_link(it.path()).ok()?)))
 }
 
 /// The link that a descriptor of the socket with this inode has.
@@ -81,6 +169,8 @@ fn printable(name: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[test]
@@ -108,11 +198,62 @@ mod tests {
             .stdout(file)
             .spawn()
             .unwrap();
-        let found = with_open(&path).await;
+        let search = Search::new(Tasks::new());
+        let found = search.with_open(&path).await;
         drop(child.stdin.take());
         child.wait().unwrap();
         let found = found.unwrap();
         assert_eq!(found.process, child.id());
-        assert_eq!(with_open(&path).await, None);
+        assert_eq!(search.with_open(&path).await, None);
+    }
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn a_look_that_takes_its_time_keeps_no_task_from_running() {
+        let tasks = Tasks::new();
+        let search = Search::new(tasks.clone());
+        let (go_on, waits) = std::sync::mpsc::sync_channel(1);
+        let look = move |_| {
+            waits.recv_timeout(SOON).expect("others run meanwhile");
+            Holders::new()
+        };
+        tasks.spawn("other", async move { go_on.send(()).unwrap() });
+        assert_eq!(search.found_by(Path::new("/x"), look).await, None);
+        assert!(tasks.drained(SOON).await);
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_during_a_look_share_the_next_and_no_two_look_at_once() {
+        let search = Search::new(Tasks::new());
+        let (go_on, waits) = std::sync::mpsc::sync_channel(1);
+        let first = move |targets: HashSet<PathBuf>| {
+            assert_eq!(targets.len(), 1);
+            waits.recv_timeout(SOON).unwrap();
+            Holders::new()
+        };
+        let mut abandoned = Box::pin(search.found_by(Path::new("/first"), first));
+        assert!(abandoned.as_mut().now_or_never().is_none());
+        drop(abandoned);
+        let looks = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let ours = holder(std::process::id()).unwrap();
+        let mut asking = Vec::new();
+        for number in 0..100 {
+            let (looks, ours) = (looks.clone(), ours.clone());
+            let look = move |targets: HashSet<PathBuf>| {
+                looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let found = targets.into_iter().map(|target| (target, ours.clone()));
+                found.collect()
+            };
+            let (search, path) = (&search, PathBuf::from(format!("/x/{number}")));
+            asking.push(async move { search.found_by(&path, look).await });
+        }
+        let mut asking = Box::pin(futures_util::future::join_all(asking));
+        assert!(asking.as_mut().now_or_never().is_none());
+        assert_eq!(looks.load(std::sync::atomic::Ordering::Relaxed), 0);
+        go_on.send(()).unwrap();
+        let found = tokio::time::timeout(SOON, asking).await.unwrap();
+        assert!(found.iter().all(|it| it.as_ref() == Some(&ours)));
+        assert_eq!(looks.load(std::sync::atomic::Ordering::Relaxed), 1);
     }
 }

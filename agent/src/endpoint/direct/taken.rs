@@ -54,14 +54,15 @@ pub(super) async fn taken<T>(
         match theirs() {
             Ok(Some(theirs)) => return Ok(Taken::By(theirs)),
             Ok(None) => {}
+            // Where there is no other end, there is no connection.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(closed_it(name)),
             Err(error) => {
                 tracing::debug!(%error, name, "the kernel does not tell who is connected");
                 return Ok(Taken::Unknown);
             }
         }
         if closed(&socket) {
-            let detail = format!("{name}: QEMU closed the connection at once");
-            return Err(EndpointError::NotReady(detail));
+            return Err(closed_it(name));
         }
         let late = begun.elapsed() >= ACCEPT_WITHIN;
         if late || (!asked && begun.elapsed() >= ASK_WHO) {
@@ -80,11 +81,37 @@ pub(super) async fn taken<T>(
     }
 }
 
+/// Whoever accepted the connection did not want it.
+pub(super) fn closed_it(name: &str) -> EndpointError {
+    EndpointError::NotReady(format!("{name}: QEMU closed the connection at once"))
+}
+
 /// Whether the other end is gone.
 fn closed(socket: impl AsFd) -> bool {
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
     match recv(socket.as_fd().as_raw_fd(), &mut [0], flags) {
         Ok(count) => count == 0,
         Err(errno) => !matches!(errno, Errno::EAGAIN | Errno::EINTR),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_without_another_end_was_closed() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let gone = || Err::<Option<u32>, _>(io::ErrorKind::NotFound.into());
+        let error = taken(&ours, "x", gone, || None).await.unwrap_err();
+        assert!(
+            matches!(&error, EndpointError::NotReady(it) if it.contains("closed")),
+            "{error:?}"
+        );
+        let unknown = || Err::<Option<u32>, _>(io::ErrorKind::PermissionDenied.into());
+        let found = taken(&ours, "x", unknown, || None).await;
+        assert_eq!(found.unwrap(), Taken::Unknown);
     }
 }

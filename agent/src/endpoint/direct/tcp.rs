@@ -3,6 +3,7 @@
 
 pub(crate) mod denial;
 
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -12,9 +13,9 @@ use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use self::denial::TcpDenial;
-use super::diag::{tcp_between, tcp_connected_to, tcp_listening_on};
+use super::diag::{tcp_accepted_at, tcp_between, tcp_listening_on, tcp_waiting_at};
 use super::far::TcpEnds;
-use super::taken::{Taken, taken};
+use super::taken::{Taken, closed_it, taken};
 use super::{DirectRules, TcpRule};
 use crate::endpoint::{EndpointError, TcpAddress};
 
@@ -25,8 +26,10 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How many of a name's addresses are tried.
 const MAX_ADDRESSES: usize = 4;
 
-/// How a host that vanished without a word is found: after this silence, by so many questions
-/// at this distance.
+/// How a host that vanished without a word is found while nothing is typed: after this silence,
+/// by so many questions at this distance. While input is on its way the kernel asks nothing, and
+/// gives up after some 15 minutes (`tcp_retries2` of tcp(7)). `TCP_USER_TIMEOUT` would shorten
+/// that, but would end the console of a guest that lives and reads no input, too.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
@@ -61,8 +64,9 @@ pub(super) async fn other_connection(rules: &DirectRules, address: &TcpAddress) 
     let places = resolve(rules.tcp, address).await.ok()?;
     let mut local = places.into_iter().filter(|place| place.ip().is_loopback());
     local.find_map(|place| {
-        let client = client_of(place)?;
-        tcp_between(client, place).ok()?.inode
+        let TcpEnds { theirs, ours } = client_of(place)?;
+        // Of a client on another host there is no such end here.
+        tcp_between(ours, theirs).ok()?.inode
     })
 }
 
@@ -86,8 +90,11 @@ async fn open_one(
         return Err(TcpDenial::unseen(place));
     }
     // Whoever accepted need not be who was asked about before.
-    let user = tcp_between(place, ours).map(|end| end.user);
-    let user = user.map_err(|_| TcpDenial::unseen(place))?;
+    let user = match tcp_between(place, ours) {
+        Ok(end) => end.user,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(closed_it(&name)),
+        Err(_) => return Err(TcpDenial::unseen(place)),
+    };
     if !rules.admits(user) {
         return Err(TcpDenial::listener(place, user));
     }
@@ -148,23 +155,32 @@ fn before(rules: &DirectRules, place: SocketAddr) -> Result<(), EndpointError> {
     if let Some(listener) = foreign {
         return Err(TcpDenial::listener(place, listener.user));
     }
-    match client_of(place) {
-        Some(client) => Err(EndpointError::HeldByOther(format!(
-            "tcp {place}: {}",
-            described(client)
-        ))),
-        None => Ok(()),
+    if let Some(client) = client_of(place) {
+        let detail = format!("tcp {place}: {}", described(client));
+        return Err(EndpointError::HeldByOther(detail));
     }
+    // One that was given up stays in QEMU's queue, which has one place or two, until QEMU takes
+    // it. One more would wait behind it, or fill the queue for everybody.
+    if tcp_waiting_at(place).map_err(|_| TcpDenial::unseen(place))? {
+        return Err(EndpointError::NotReady(format!(
+            "tcp {place}: a connection waits there already, and QEMU does not take it; is it \
+             stopped?"
+        )));
+    }
+    Ok(())
 }
 
-/// The client whose connection to `place` was accepted.
-fn client_of(place: SocketAddr) -> Option<SocketAddr> {
-    let ends = tcp_connected_to(place).ok()?;
-    let mut accepted = ends.iter().filter(|end| end.inode.is_some());
-    accepted.next().map(|end| end.remote)
+/// A connection that was accepted from whoever listens at `place`: `ours` is the client's end.
+fn client_of(place: SocketAddr) -> Option<TcpEnds> {
+    let accepted = tcp_accepted_at(place).ok()?;
+    accepted.first().map(|end| TcpEnds {
+        theirs: end.local,
+        ours: end.remote,
+    })
 }
 
-fn described(client: SocketAddr) -> String {
+fn described(client: TcpEnds) -> String {
+    let client = client.ours;
     format!("{client} is connected, and QEMU serves one client")
 }
 
@@ -196,8 +212,8 @@ fn owned(stream: TcpStream, place: SocketAddr) -> Result<OwnedFd, EndpointError>
     Ok(stream.into())
 }
 
-fn failed(place: SocketAddr, error: &std::io::Error) -> EndpointError {
-    if error.kind() == std::io::ErrorKind::ConnectionRefused {
+fn failed(place: SocketAddr, error: &io::Error) -> EndpointError {
+    if error.kind() == ErrorKind::ConnectionRefused {
         return EndpointError::NotReady(format!("tcp {place}: nobody listens there"));
     }
     EndpointError::Unreachable(format!("tcp {place}: {error}"))

@@ -9,14 +9,17 @@
 use std::fs::{File, TryLockError};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open as open_path};
 use nix::sys::stat::Mode;
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+use tokio::time::timeout;
 
+use super::DirectRules;
 use super::path::{self, Found, Wanted};
-use super::{DirectRules, process};
+use super::process::{self, Search};
 use crate::endpoint::{EndpointError, Holder};
 
 /// Where libvirt, and most others, say that they have a terminal (`VIR_CHRDEV_LOCK_FILE_PATH`
@@ -26,6 +29,10 @@ const LOCKS: &str = "/var/lock";
 /// The longest lock that is read: ten digits and a line's end, by the FHS.
 const MAX_LOCK: usize = 32;
 
+/// How long finding out who has a terminal may take before it is opened. A look through the
+/// host's processes has a shorter limit of its own, and two of them may have to be waited for.
+const LOOKED_FOR_WITHIN: Duration = Duration::from_secs(3);
+
 /// Opens the terminal at `path`.
 ///
 /// # Errors
@@ -33,9 +40,20 @@ const MAX_LOCK: usize = 32;
 ///
 /// # Cancel safety
 /// If dropped, nothing stays open.
-pub(super) async fn open(rules: &DirectRules, path: &Path) -> Result<OwnedFd, EndpointError> {
+pub(super) async fn open(
+    rules: &DirectRules,
+    search: &Search,
+    path: &Path,
+) -> Result<OwnedFd, EndpointError> {
     let found = path::find(rules, path, Wanted::Terminal)?;
-    if let Some(holder) = holder_of(rules, &found).await {
+    let holder = timeout(LOOKED_FOR_WITHIN, holder_of(rules, search, &found)).await;
+    let holder = holder.map_err(|_| {
+        EndpointError::NotReady(format!(
+            "{}: it was not found out within {LOOKED_FOR_WITHIN:?} whether a process has it open",
+            path.display()
+        ))
+    })?;
+    if let Some(holder) = holder {
         return Err(EndpointError::HeldByOther(format!(
             "{}: {holder} has it open, or says so by a lock",
             path.display()
@@ -59,15 +77,15 @@ pub(super) async fn open(rules: &DirectRules, path: &Path) -> Result<OwnedFd, En
 }
 
 /// The process other than this one that has the terminal at `path`, as far as can be told.
-pub(super) async fn holder(rules: &DirectRules, path: &Path) -> Option<Holder> {
+pub(super) async fn holder(rules: &DirectRules, search: &Search, path: &Path) -> Option<Holder> {
     let found = path::find(rules, path, Wanted::Terminal).ok()?;
-    holder_of(rules, &found).await
+    holder_of(rules, search, &found).await
 }
 
-async fn holder_of(rules: &DirectRules, found: &Found) -> Option<Holder> {
+async fn holder_of(rules: &DirectRules, search: &Search, found: &Found) -> Option<Holder> {
     match locked_by(rules, Path::new(LOCKS), found.path()) {
         Some(holder) => Some(holder),
-        None => process::with_open(found.path()).await,
+        None => search.with_open(found.path()).await,
     }
 }
 

@@ -329,7 +329,7 @@ async fn a_terminal_carries_bytes_both_ways_and_ends_with_its_far_side() {
     until(&mut came, |came| came.bytes.len() == 6 + 3000).await;
     drop(far);
     let came = until(&mut came, |came| !came.ends.is_empty()).await;
-    assert_eq!(came.ends, [EndpointEnd::Eof]);
+    assert_eq!(came.ends, [EndpointEnd::HungUp]);
     assert_eq!(site.direct.holder(&direct).await, None);
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Ask, ESTABLISHED, LISTEN, ask, only, u32_at};
+use super::{Ask, CLOSE_WAIT, ESTABLISHED, LISTEN, ask, only, u32_at};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -101,7 +101,7 @@ pub(in super::super) fn tcp_between(
 /// # Errors
 /// The system's.
 pub(in super::super) fn tcp_listening_on(address: SocketAddr) -> io::Result<Vec<TcpSocket>> {
-    let all = with_port(LISTEN, address)?;
+    let all = with_port(only(LISTEN), address)?;
     let (exact, every): (Vec<_>, Vec<_>) = all
         .into_iter()
         .filter(|it| it.local.ip() == address.ip() || it.local.ip().is_unspecified())
@@ -110,29 +110,85 @@ pub(in super::super) fn tcp_listening_on(address: SocketAddr) -> io::Result<Vec<
     Ok(if exact.is_empty() { every } else { exact })
 }
 
-/// The far ends, on this host, of connections to `address`.
+/// Connections that were accepted from whoever listens at `address`, by whichever of its addresses
+/// they came in.
 ///
 /// # Errors
 /// The system's.
-pub(in super::super) fn tcp_connected_to(address: SocketAddr) -> io::Result<Vec<TcpSocket>> {
-    let mut found = with_port(ESTABLISHED, address)?;
-    found.retain(|it| it.local == address);
+pub(in super::super) fn tcp_accepted_at(address: SocketAddr) -> io::Result<Vec<TcpSocket>> {
+    let mut found = connections_of(only(ESTABLISHED), address)?;
+    found.retain(|it| it.inode.is_some());
     Ok(found)
 }
 
-/// Sockets in this state with this local port, of both families: one of IPv6 may serve IPv4.
-fn with_port(state: u8, address: SocketAddr) -> io::Result<Vec<TcpSocket>> {
+/// Whether a connection, be it given up already, waits to be accepted by whoever listens at
+/// `address`.
+///
+/// # Errors
+/// The system's.
+pub(in super::super) fn tcp_waiting_at(address: SocketAddr) -> io::Result<bool> {
+    let found = connections_of(only(ESTABLISHED) | only(CLOSE_WAIT), address)?;
+    Ok(found.iter().any(|it| it.inode.is_none()))
+}
+
+/// The listener's ends of connections in these states to whoever listens at `address`.
+fn connections_of(states: u32, address: SocketAddr) -> io::Result<Vec<TcpSocket>> {
+    let mut found = with_port(states | only(LISTEN), address)?;
+    let listening: Vec<_> = found
+        .extract_if(.., |it| it.state == LISTEN)
+        .map(|it| it.local.ip())
+        .collect();
+    let listener = serving(&listening, address.ip());
+    found.retain(|it| serving(&listening, it.local.ip()) == listener);
+    Ok(found)
+}
+
+/// By which of the addresses that one port is listened on a connection to `ip` is served.
+fn serving(listening: &[IpAddr], ip: IpAddr) -> Option<IpAddr> {
+    let every = match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // The last serves IPv4 as well, where its socket is not for IPv6 alone.
+    let preferred = [ip, every, Ipv6Addr::UNSPECIFIED.into()];
+    preferred.into_iter().find(|it| listening.contains(it))
+}
+
+/// Sockets in these states with this local port, of both families: one of IPv6 may serve IPv4.
+fn with_port(states: u32, address: SocketAddr) -> io::Result<Vec<TcpSocket>> {
     let mut found = Vec::new();
     let nowhere = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0);
     let here = SocketAddr::new(nowhere.ip(), address.port());
     for family in [AF_INET, AF_INET6] {
-        ask(
-            Ask::All,
-            &request(family, only(state), here, nowhere),
-            |body| {
-                found.extend(TcpSocket::parse(body).filter(|it| it.local.port() == address.port()));
-            },
-        )?;
+        ask(Ask::All, &request(family, states, here, nowhere), |body| {
+            found.extend(TcpSocket::parse(body).filter(|it| it.local.port() == address.port()));
+        })?;
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_the_most_particular_listeners() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let served = |listening: &[&str], to: &str| {
+            let listening: Vec<_> = listening.iter().map(|text| ip(text)).collect();
+            serving(&listening, ip(to)).map(|by| by.to_string())
+        };
+        let all = ["127.0.0.2", "0.0.0.0", "::1", "::"];
+        for (to, by) in [
+            ("127.0.0.2", "127.0.0.2"),
+            ("192.0.2.1", "0.0.0.0"),
+            ("::1", "::1"),
+            ("2001:db8::1", "::"),
+        ] {
+            assert_eq!(served(&all, to).as_deref(), Some(by));
+        }
+        assert_eq!(served(&["::"], "192.0.2.1").as_deref(), Some("::"));
+        assert_eq!(served(&["0.0.0.0"], "::1"), None);
+        assert_eq!(served(&["127.0.0.1"], "127.0.0.2"), None);
+    }
 }

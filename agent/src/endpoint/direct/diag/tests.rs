@@ -86,7 +86,7 @@ fn a_tcp_connection_has_an_owner_once_it_is_accepted(listen: &str, connect: &str
     assert_eq!(end.inode, Some(inode(&server)));
     assert_eq!((end.local, end.remote), (place, ours));
     assert_eq!(end.user, geteuid().as_raw());
-    assert_eq!(tcp_connected_to(place).unwrap(), [end]);
+    assert_eq!(tcp_accepted_at(place).unwrap(), [end]);
 
     client.write_all(b"hello").unwrap();
     let mut byte = [0];

@@ -1,4 +1,4 @@
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 use nix::unistd::geteuid;
 
@@ -96,4 +96,78 @@ async fn a_port_on_which_nobody_listens_is_not_ready() {
     drop(listener);
     let error = open(&rules(TcpRule::Loopback), &address).await.unwrap_err();
     assert!(matches!(error, EndpointError::NotReady(_)), "{error:?}");
+}
+
+/// Opens what must not be opened.
+async fn refused(address: &TcpAddress) -> EndpointError {
+    match open(&rules(TcpRule::Loopback), address).await {
+        Ok(_) => panic!("it was opened"),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_came_by_another_of_the_listeners_addresses_holds_it_too() {
+    let ways = [
+        ("0.0.0.0", "127.0.0.2"),
+        ("[::]", "127.0.0.2"),
+        ("[::]", "[::1]"),
+    ];
+    for (listens, by) in ways {
+        let listener = TcpListener::bind(format!("{listens}:0")).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = TcpStream::connect(format!("{by}:{port}")).unwrap();
+        let (served, _) = listener.accept().unwrap();
+        let address = at("127.0.0.1", port);
+        let error = refused(&address).await;
+        assert!(
+            matches!(&error, EndpointError::HeldByOther(it) if it.contains("is connected")),
+            "{listens} {by}: {error:?}"
+        );
+        let holder = other_connection(&rules(TcpRule::Loopback), &address).await;
+        let local = client.local_addr().unwrap();
+        let remote = client.peer_addr().unwrap();
+        assert_eq!(holder, tcp_between(local, remote).unwrap().inode);
+        assert!(holder.is_some());
+        listener.set_nonblocking(true).unwrap();
+        let came = listener.accept().unwrap_err();
+        assert_eq!(came.kind(), ErrorKind::WouldBlock, "nobody queued");
+        drop(served);
+    }
+}
+
+#[tokio::test]
+async fn a_queue_in_which_a_connection_waits_is_not_lengthened() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = at("127.0.0.1", listener.local_addr().unwrap().port());
+    for _ in 0..3 {
+        let error = refused(&address).await;
+        assert!(
+            matches!(&error, EndpointError::NotReady(it) if it.contains("stopped")),
+            "{error:?}"
+        );
+    }
+    listener.set_nonblocking(true).unwrap();
+    drop(listener.accept().unwrap());
+    let came = listener.accept().unwrap_err();
+    assert_eq!(came.kind(), ErrorKind::WouldBlock, "one try is in it");
+
+    // Now that it takes connections it is served.
+    listener.set_nonblocking(false).unwrap();
+    let far = std::thread::spawn(move || listener.accept().unwrap().0);
+    let (_ours, ends) = open(&rules(TcpRule::Loopback), &address).await.unwrap();
+    let far = far.join().unwrap();
+    assert_eq!(ends.unwrap().ours, far.peer_addr().unwrap());
+}
+
+#[tokio::test]
+async fn a_qemu_that_closes_while_it_is_attached_is_not_ready() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = at("127.0.0.1", listener.local_addr().unwrap().port());
+    std::thread::spawn(move || while listener.accept().is_ok() {});
+    for _ in 0..50 {
+        let opened = open(&rules(TcpRule::Loopback), &address).await;
+        let ready = !matches!(opened, Err(EndpointError::NotReady(_)));
+        assert!(!ready || opened.is_ok(), "{opened:?}");
+    }
 }

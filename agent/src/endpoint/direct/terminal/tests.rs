@@ -6,6 +6,7 @@ use nix::unistd::{geteuid, read, ttyname, write};
 
 use super::super::TcpRule;
 use super::*;
+use crate::shutdown::Tasks;
 
 fn rules() -> DirectRules {
     DirectRules {
@@ -13,6 +14,10 @@ fn rules() -> DirectRules {
         owners: vec![geteuid().as_raw()],
         tcp: TcpRule::Off,
     }
+}
+
+fn search() -> Search {
+    Search::new(Tasks::new())
 }
 
 /// QEMU's side of a terminal, and its path; nobody has the other side open.
@@ -25,7 +30,7 @@ fn terminal() -> (OwnedFd, PathBuf) {
 #[tokio::test]
 async fn what_was_left_echoing_is_made_raw_before_the_guest_hears_itself() {
     let (master, path) = terminal();
-    let terminal = open(&rules(), &path).await.unwrap();
+    let terminal = open(&rules(), &search(), &path).await.unwrap();
     let modes = tcgetattr(&terminal).unwrap();
     assert!(
         !modes
@@ -52,13 +57,23 @@ async fn what_was_left_echoing_is_made_raw_before_the_guest_hears_itself() {
 }
 
 #[tokio::test]
+async fn what_its_far_side_wrote_and_nobody_read_goes_with_the_far_side() {
+    let (master, path) = terminal();
+    let terminal = open(&rules(), &search(), &path).await.unwrap();
+    write(&master, b"last words").unwrap();
+    drop(master);
+    let came = read(&terminal, &mut [0; 16]);
+    assert!(matches!(came, Ok(0) | Err(Errno::EIO)), "{came:?}");
+}
+
+#[tokio::test]
 async fn a_terminal_is_not_shared() {
     let (_master, path) = terminal();
-    let first = open(&rules(), &path).await.unwrap();
-    let error = open(&rules(), &path).await.unwrap_err();
+    let first = open(&rules(), &search(), &path).await.unwrap();
+    let error = open(&rules(), &search(), &path).await.unwrap_err();
     assert!(matches!(error, EndpointError::HeldByOther(_)), "{error:?}");
     drop(first);
-    open(&rules(), &path).await.unwrap();
+    open(&rules(), &search(), &path).await.unwrap();
 }
 
 #[tokio::test]
@@ -70,20 +85,20 @@ async fn a_process_that_has_it_open_is_named() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let error = open(&rules(), &path).await.unwrap_err();
-    let holder = holder(&rules(), &path).await;
+    let error = open(&rules(), &search(), &path).await.unwrap_err();
+    let holder = holder(&rules(), &search(), &path).await;
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(matches!(error, EndpointError::HeldByOther(_)), "{error:?}");
     assert_eq!(holder.unwrap().process, child.id());
-    open(&rules(), &path).await.unwrap();
+    open(&rules(), &search(), &path).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_terminal_whose_qemu_is_gone_is_not_ready() {
     let (master, path) = terminal();
     drop(master);
-    let error = open(&rules(), &path).await.unwrap_err();
+    let error = open(&rules(), &search(), &path).await.unwrap_err();
     assert!(matches!(error, EndpointError::NotReady(_)), "{error:?}");
 }
 

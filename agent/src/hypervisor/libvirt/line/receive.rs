@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering;
 
 use super::super::console_error::ending;
 use super::super::ffi::{Readiness, Received, event_loop};
+use super::super::xml::CHANNEL_PREFIX;
 use super::{Line, Tap};
+use crate::core::id::Alias;
 use crate::endpoint::EndpointEnd;
 
 /// The most that is received at once, in bytes.
@@ -50,10 +52,10 @@ impl Line {
     /// first, a turn at a time.
     pub(super) fn lost(self: &Arc<Self>, why: String) {
         match self.drain() {
-            Drained::Ended(end @ (EndpointEnd::Eof | EndpointEnd::Displaced)) => self.end(end),
             Drained::Dry | Drained::Ended(EndpointEnd::Lost(_)) => {
                 self.end(EndpointEnd::Lost(why));
             }
+            Drained::Ended(end) => self.end(end),
             Drained::More => {
                 let line = Arc::clone(self);
                 if let Err(error) = event_loop::run_soon(move || line.lost(why)) {
@@ -86,7 +88,7 @@ impl Line {
                         }
                     }
                     Ok(Received::WouldBlock) => return Drained::Dry,
-                    Ok(Received::Eof) => return Drained::Ended(EndpointEnd::Eof),
+                    Ok(Received::Eof) => return Drained::Ended(closed(&self.console.alias)),
                     Err(error) => return Drained::Ended(ending(&error)),
                 }
             }
@@ -97,7 +99,7 @@ impl Line {
     /// Ends the flow and tells the sink, if that has not happened.
     pub(super) fn end(&self, end: EndpointEnd) {
         let why = match &end {
-            EndpointEnd::Eof => "the console closed".to_owned(),
+            EndpointEnd::Eof | EndpointEnd::HungUp => "the console closed".to_owned(),
             EndpointEnd::Displaced => "somebody else took the console".to_owned(),
             EndpointEnd::Lost(why) => why.clone(),
         };
@@ -117,5 +119,28 @@ impl Line {
             tracing::debug!(console = %self.console, ?end, "the console's stream ended");
             sink.ended(end);
         }
+    }
+}
+
+/// What the end of a console's stream means. libvirtd reads a terminal for it, and so loses what
+/// the kernel throws away; a channel's socket it reads to its end.
+fn closed(alias: &Alias) -> EndpointEnd {
+    if alias.as_str().starts_with(CHANNEL_PREFIX) {
+        EndpointEnd::Eof
+    } else {
+        EndpointEnd::HungUp
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_channel_is_known_to_be_read_to_its_end() {
+        let end = |alias| closed(&Alias::new(alias).unwrap());
+        assert_eq!(end("channel:org.vmconsole.shell.0"), EndpointEnd::Eof);
+        assert_eq!(end("serial0"), EndpointEnd::HungUp);
+        assert_eq!(end("console1"), EndpointEnd::HungUp);
     }
 }
