@@ -21,6 +21,7 @@
 //! its end comes, cannot send a descriptor along with a command, has no limit of time, and spawns
 //! its reader by itself.
 
+mod canvas;
 mod chardev;
 mod claims;
 mod connect;
