@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use vmconsole_agent::core::id::{Alias, ConsoleId};
 use vmconsole_agent::core::keys::{Key, KeyPress};
-use vmconsole_agent::hypervisor::{EffectError, Hypervisor, VmState};
+use vmconsole_agent::hypervisor::{EffectError, Hypervisor, Inventory, VmState};
 
-use super::host::{Host, Qemu, UUID, uuid};
+use super::host::{Host, Qemu, UUID, qmp, uuid};
 
 fn console(alias: &str) -> ConsoleId {
     ConsoleId {
@@ -37,6 +37,58 @@ async fn a_picture_is_one_of_the_screen() {
         matches!(other, Err(EffectError::Unsupported(_))),
         "{other:?}"
     );
+}
+
+/// How many descriptors of a process are open.
+fn descriptors(process: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{process}/fd"))
+        .unwrap()
+        .count()
+}
+
+/// What the pictures' memory files that a process has open hold, in bytes.
+fn pictures(process: u32) -> u64 {
+    let open = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let paths = open.map(|entry| entry.unwrap().path());
+    let pictures = paths.filter(|path| {
+        let target = std::fs::read_link(path).unwrap_or_default();
+        target.to_string_lossy().contains("vmconsole-screenshot")
+    });
+    pictures
+        .map(|path| std::fs::metadata(path).map_or(0, |it| it.len()))
+        .sum()
+}
+
+#[tokio::test]
+async fn pictures_of_a_paused_vm_leave_nothing_more_behind() {
+    let host = Host::start();
+    let second = host.root.path().join("second");
+    let monitor = format!("unix:{},server=on,wait=off", second.display());
+    let options = ["-uuid", UUID, "-vga", "std", "-qmp", &monitor];
+    let qemu = Qemu::start(&host.at("a"), &options);
+    host.until(|now| now.vms.contains_key(&uuid())).await;
+    let first = host.hypervisor.screenshot(uuid(), 0).await.unwrap();
+    let before = descriptors(qemu.process());
+    for _ in 0..20 {
+        let again = host.hypervisor.screenshot(uuid(), 0).await.unwrap();
+        assert_eq!(again.0.len(), first.0.len());
+        assert!(again.0.starts_with(b"P6"));
+    }
+    assert_eq!(descriptors(qemu.process()), before);
+    assert_eq!(pictures(qemu.process()), 0, "the memory is given back");
+
+    qmp(&second, "cont");
+    let running = |now: &Inventory| {
+        let vm = now.vms.get(&uuid());
+        vm.is_some_and(|vm| vm.state == VmState::Running)
+    };
+    host.until(running).await;
+    let before = descriptors(qemu.process());
+    for _ in 0..5 {
+        let again = host.hypervisor.screenshot(uuid(), 0).await.unwrap();
+        assert!(again.0.starts_with(b"P6"));
+    }
+    assert_eq!(descriptors(qemu.process()), before);
 }
 
 #[tokio::test]

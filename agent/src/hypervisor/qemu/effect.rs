@@ -1,36 +1,33 @@
-//! Does to a VM what was ordered, over its monitor, and takes pictures of its screen.
-//!
-//! A picture goes through a memory file that QEMU is handed by descriptor: there is no path
-//! that anybody could guess, and it does not matter as which user QEMU runs.
+//! Does to a VM what was ordered, over its monitor. It decides nothing about whether it should.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use tokio::io::AsyncReadExt;
-
+use super::canvas::Canvas;
 use super::order::Deed;
 use super::qmp::client::{Client, ClientError};
-use super::qmp::command::{AddFd, InjectNmi, KeyValue, RemoveFd, Screendump, SendBreak, SendKey};
+use super::qmp::command::{
+    AddFd, InjectNmi, KeyValue, QueryFdsets, Screendump, SendBreak, SendKey,
+};
 use super::qmp::message::RefusalClass;
 use crate::core::keys::{KeyPress, MAX_HOLD, MAX_KEYS};
 use crate::hypervisor::{EffectError, MAX_SCREENSHOT_BYTES};
 
 /// Does `deed`; a picture is what comes of it, or nothing. The second error is the
-/// connection's, if it is of no use any longer.
+/// connection's, if it is of no use any longer. `canvas` is what this QEMU's pictures go
+/// through, once there was one.
 ///
 /// # Cancel safety
 /// If dropped, it may or may not be done.
 pub(super) async fn perform(
     client: &mut Client,
+    canvas: &mut Option<Canvas>,
     deed: &Deed,
 ) -> (Result<Vec<u8>, EffectError>, Option<ClientError>) {
     let done = match deed {
         Deed::Break(id) => plain(client.execute(&SendBreak { id }).await),
         Deed::Keys(keys) => plain(client.execute(&press(keys)).await),
         Deed::Nmi => plain(client.execute(&InjectNmi {}).await),
-        Deed::Screenshot(0) => screenshot(client).await,
+        Deed::Screenshot(0) => screenshot(client, canvas).await,
         Deed::Screenshot(_) => {
             let detail = "of a QEMU without libvirt the first screen alone can be had: ask for 0";
             return (Err(EffectError::Unsupported(detail.to_owned())), None);
@@ -98,48 +95,39 @@ fn press(keys: &KeyPress) -> SendKey {
     }
 }
 
-async fn screenshot(client: &mut Client) -> Result<Vec<u8>, Failure> {
-    let memory = memfd_create("vmconsole-screenshot", MFdFlags::MFD_CLOEXEC)
-        .map_err(|errno| Failure::from(io::Error::from(errno)))?;
-    let fdset_id = client
-        .execute_with_fd(&add_fd(), write_only(&memory)?.as_fd())
-        .await?
-        .fdset_id;
+async fn screenshot(client: &mut Client, kept: &mut Option<Canvas>) -> Result<Vec<u8>, Failure> {
+    // QEMU does one command after the other: once it answers this one, nothing of an earlier
+    // picture that was given up is written any more.
+    let sets = client.execute(&QueryFdsets {}).await?;
+    let canvas = match kept {
+        Some(canvas) => canvas,
+        None => kept.insert(Canvas::new()?),
+    };
+    let fdset_id = match canvas.set_among(&sets) {
+        Some(fdset_id) => fdset_id,
+        None => {
+            let add = AddFd {
+                opaque: canvas.opaque(),
+            };
+            let added = client.execute_with_fd(&add, canvas.for_qemu());
+            added.await?.fdset_id
+        }
+    };
+    canvas.wipe()?;
     let filename = format!("/dev/fdset/{fdset_id}");
     let filename = filename.as_str();
     let taken = client.execute(&Screendump { filename }).await;
-    // Whether it was taken or not, QEMU is to let go of it.
-    client.execute(&RemoveFd { fdset_id }).await?;
-    taken?;
-    let picture = read(memory).await?;
+    let picture = match taken {
+        Ok(_) => canvas.read().await.map_err(Failure::from),
+        Err(error) => Err(error.into()),
+    };
+    // The memory is given back, whatever came of it.
+    canvas.wipe()?;
+    let picture = picture?;
     if picture.len() > MAX_SCREENSHOT_BYTES {
         let detail = format!("the screen's picture has more than {MAX_SCREENSHOT_BYTES} bytes");
         return Err(Failure::Effect(EffectError::Unsupported(detail)));
     }
-    Ok(picture)
-}
-
-const fn add_fd() -> AddFd {
-    AddFd {
-        opaque: "vmconsole-agent: screenshot",
-    }
-}
-
-/// The memory file once more, for writing alone: QEMU takes from a set the descriptor that was
-/// opened as it would have opened the file.
-fn write_only(memory: &OwnedFd) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .open(format!("/proc/self/fd/{}", memory.as_raw_fd()))
-}
-
-/// Reads what QEMU wrote, and one byte more than is allowed. QEMU moved no offset of ours: the
-/// two descriptors were opened apart.
-async fn read(memory: OwnedFd) -> io::Result<Vec<u8>> {
-    let most = u64::try_from(MAX_SCREENSHOT_BYTES).unwrap_or(u64::MAX);
-    let mut picture = Vec::new();
-    let mut file = tokio::fs::File::from_std(File::from(memory)).take(most + 1);
-    file.read_to_end(&mut picture).await?;
     Ok(picture)
 }
 
@@ -148,7 +136,6 @@ mod tests {
     use super::*;
     use crate::core::keys::Key;
     use crate::hypervisor::qemu::qmp::message::Refusal;
-    use std::io::Write;
     use std::time::Duration;
 
     #[test]
@@ -180,13 +167,5 @@ mod tests {
         });
         assert_eq!(pressed.keys.len(), MAX_KEYS);
         assert_eq!(pressed.hold_time, 5000);
-    }
-
-    #[tokio::test]
-    async fn what_is_written_to_the_second_descriptor_is_read_from_the_first() {
-        let memory = memfd_create("test", MFdFlags::MFD_CLOEXEC).unwrap();
-        let mut writer = write_only(&memory).unwrap();
-        writer.write_all(b"P6").unwrap();
-        assert_eq!(read(memory).await.unwrap(), b"P6");
     }
 }

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -22,8 +21,6 @@ use super::{Route, Shared};
 use crate::hypervisor::backoff::{Backoff, LONGEST_SOCKET};
 use crate::hypervisor::{Inventory, Provider, new_conflicts};
 
-/// Changes of the directory within this time are one.
-const JOINED: Duration = Duration::from_millis(20);
 /// The most reports that wait, and that are taken in at once.
 const MAX_REPORTS: usize = 256;
 /// What the provider is called.
@@ -41,6 +38,8 @@ pub struct QemuTask {
     untried: Option<BTreeSet<PathBuf>>,
     left_out: usize,
     watch: Option<DirectoryWatch>,
+    /// When the directory was looked at.
+    looked: Option<Instant>,
     /// Something about the directory that an operator should know.
     notice: &'static str,
 }
@@ -65,6 +64,7 @@ impl QemuTask {
             untried: None,
             left_out: 0,
             watch: None,
+            looked: None,
             notice: "",
         }
     }
@@ -75,6 +75,8 @@ impl QemuTask {
         let mut backoff = Backoff::new(LONGEST_SOCKET);
         let mut batch = Vec::new();
         let mut due = Some(Instant::now());
+        // While it rang and was not looked at yet, it may ring on.
+        let mut rang = false;
         loop {
             let at = due.unwrap_or_else(Instant::now);
             tokio::select! {
@@ -82,18 +84,21 @@ impl QemuTask {
                 () = token.cancelled() => return,
                 () = sleep_until(at), if due.is_some() => {
                     due = self.look(&reports, &mut backoff);
+                    rang = false;
                 }
-                error = rung(self.watch.as_ref()) => {
+                error = rung(self.watch.as_ref()), if !rang => {
                     if let Some(error) = error { self.cannot_watch(&error) }
-                    let soon = Instant::now() + JOINED;
+                    let soon = scan::when(Instant::now(), self.looked);
                     due = Some(due.map_or(soon, |due| due.min(soon)));
+                    rang = true;
                 }
                 _ = inbox.recv_many(&mut batch, MAX_REPORTS) => {
                     for (path, standing) in batch.drain(..) {
                         self.take(&path, standing);
                     }
                     if self.sweep() && self.left_out > 0 {
-                        due = Some(Instant::now());
+                        let soon = scan::when(Instant::now(), self.looked);
+                        due = Some(due.map_or(soon, |due| due.min(soon)));
                     }
                 }
             }
@@ -104,7 +109,9 @@ impl QemuTask {
     /// Looks at the directory, and tells when to look again if nothing rings before.
     fn look(&mut self, reports: &mpsc::Sender<Report>, backoff: &mut Backoff) -> Option<Instant> {
         let watched = self.settle();
-        match scan::scan(&self.shared.config.directory) {
+        self.looked = Some(Instant::now());
+        let config = &self.shared.config;
+        match scan::scan(&config.directory, &config.sockets) {
             Ok(found) => {
                 if found.cut {
                     tracing::warn!("the directory of QMP sockets has too many entries to look at");

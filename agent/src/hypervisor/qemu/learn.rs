@@ -12,6 +12,7 @@ use super::qmp::client::{Client, ClientError};
 use super::qmp::command::{
     Chardev, QomGet, QomList, QueryChardev, QueryName, QueryStatus, QueryUuid, SocketAddress,
 };
+use super::qmp::message::MessageError;
 use super::qmp::text::printable;
 use crate::core::id::VmUuid;
 use crate::hypervisor::VmState;
@@ -162,7 +163,11 @@ async fn get<A>(client: &mut Client, path: &str, property: &str) -> Result<Optio
 where
     A: serde::de::DeserializeOwned + Send,
 {
-    granted(client.execute(&QomGet::<A>::new(path, property)).await)
+    match client.execute(&QomGet::<A>::new(path, property)).await {
+        // What another QEMU means by this property is of no use here.
+        Err(ClientError::Message(MessageError::Answer(_))) => Ok(None),
+        answer => granted(answer),
+    }
 }
 
 /// An answer, or nothing where this QEMU does not know the question.

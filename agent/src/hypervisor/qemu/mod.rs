@@ -21,6 +21,7 @@
 //! its end comes, cannot send a descriptor along with a command, has no limit of time, and spawns
 //! its reader by itself.
 
+mod canvas;
 mod chardev;
 mod claims;
 mod connect;
@@ -115,10 +116,12 @@ impl QemuHypervisor {
     /// A hypervisor that knows nothing until its task is run. Consoles are opened by `direct`;
     /// what looks after the sockets runs among `tasks`.
     pub fn new(
-        config: QemuConfig,
+        mut config: QemuConfig,
         direct: Arc<DirectEndpoints>,
         tasks: Tasks,
     ) -> (Arc<Self>, QemuTask) {
+        config.directory = scan::resolved(&config.directory);
+        config.sockets = config.sockets.iter().map(|it| scan::resolved(it)).collect();
         let shared = Arc::new(Shared {
             config,
             counters: Arc::default(),

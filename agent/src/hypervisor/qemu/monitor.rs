@@ -21,6 +21,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use super::Shared;
+use super::canvas::Canvas;
 use super::claims::Standing;
 use super::connect::{self, ConnectError, Peer};
 use super::counters::Counters;
@@ -50,6 +51,8 @@ pub(super) struct Monitor {
     changed: Arc<Notify>,
     /// The QEMU that was last connected to and is not known to have ended.
     process: Option<Process>,
+    /// What its pictures go through.
+    canvas: Option<Canvas>,
     reported: Standing,
 }
 
@@ -69,6 +72,7 @@ impl Monitor {
             orders,
             changed,
             process: None,
+            canvas: None,
             reported: Standing::Untried,
         }
     }
@@ -121,6 +125,9 @@ impl Monitor {
         if self.process.is_some() && self.process != peer.process {
             self.report(Standing::Ended).await;
         }
+        if self.process.is_none() || self.process != peer.process {
+            self.canvas = None;
+        }
         self.process = peer.process;
         let counters = Arc::clone(&self.shared.counters);
         let greeting = self.shared.config.greeting_timeout;
@@ -157,7 +164,8 @@ impl Monitor {
                 Some(order) = self.orders.recv() => {
                     // Whoever gave it up may have given another since.
                     if order.done.is_closed() { continue }
-                    let (outcome, broken) = effect::perform(client, &order.deed).await;
+                    let (outcome, broken) =
+                        effect::perform(client, &mut self.canvas, &order.deed).await;
                     // Whoever asked may be gone.
                     let _ = order.done.send(outcome);
                     if let Some(error) = broken { return error }

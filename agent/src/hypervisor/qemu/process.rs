@@ -10,6 +10,8 @@ use tokio::time::{Instant, sleep};
 const ENDING: Duration = Duration::from_secs(2);
 /// The first pause between two looks; it doubles.
 const FIRST_LOOK: Duration = Duration::from_millis(2);
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// One process, told apart from all others since the host's boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +55,12 @@ impl Process {
         let deadline = Instant::now() + ENDING;
         let mut pause = FIRST_LOOK;
         while self.lives() {
-            if Instant::now() + pause > deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return false;
             }
-            sleep(pause).await;
-            pause *= 2;
+            sleep(pause.min(left)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
         true
     }
@@ -113,6 +116,16 @@ mod tests {
         assert!(process.ends_soon().await);
         child.wait().unwrap();
         assert!(!process.lives());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_lives_on_is_given_all_the_time_there_is() {
+        let own = Process::of(std::process::id()).unwrap();
+        let before = Instant::now();
+        assert!(!own.ends_soon().await);
+        let waited = before.elapsed();
+        assert!(waited >= ENDING, "{waited:?}");
+        assert!(waited < ENDING + Duration::from_millis(100), "{waited:?}");
     }
 
     proptest! {

@@ -2,8 +2,9 @@
 //! nothing: whoever is rung looks for himself. So no event can be missed or misread, and a
 //! queue that overflowed is a bell like any other.
 //!
-//! While the directory does not exist, the nearest directory above it that does is watched.
-//! Not seen is that a directory further above is renamed.
+//! The directory above is watched too: that the directory was removed is told of it only once
+//! nobody has it open any more. While it does not exist, the nearest directory above it that
+//! does is watched. Not seen is what happens to a directory further above.
 //!
 //! inotify is used as `nix` has it: a bell needs one descriptor and three calls, and none of
 //! what the larger crates add (threads, recursion, other systems). tokio waits for it as it
@@ -48,7 +49,7 @@ pub(super) struct DirectoryWatch {
     watches: Inotify,
     /// The same descriptor, to wait for.
     bell: pipe::Receiver,
-    current: Option<WatchDescriptor>,
+    current: Vec<WatchDescriptor>,
 }
 
 impl DirectoryWatch {
@@ -63,7 +64,7 @@ impl DirectoryWatch {
             directory: directory.to_owned(),
             watches,
             bell: pipe::Receiver::from_file_unchecked(bell)?,
-            current: None,
+            current: Vec::new(),
         })
     }
 
@@ -74,46 +75,51 @@ impl DirectoryWatch {
     /// Neither the directory nor one above it can be watched.
     pub(super) fn settle(&mut self) -> io::Result<Watched> {
         for _ in 0..MAX_STEPS {
+            // First what is above, so that it tells if the directory is another one meanwhile.
+            let above = self.watch_above();
             match self.watches.add_watch(&self.directory, WATCHED) {
                 Ok(watch) => {
-                    self.replace(watch);
-                    return Ok(Watched::Directory);
+                    // What is above may be closed to the agent, or have come this moment.
+                    let whole = above.as_ref().map_or(true, |it| it.0 == self.directory);
+                    let above = above.ok().map(|(_, above)| above);
+                    self.replace(above.into_iter().chain([watch]).collect());
+                    if whole {
+                        return Ok(Watched::Directory);
+                    }
+                    continue;
                 }
                 Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(errno.into()),
             }
-            let above = self.watch_above()?;
+            let (next, above) = above?;
+            self.replace(vec![above]);
             // It may have come before what is above was watched.
-            if !above {
+            if !next.try_exists()? {
                 return Ok(Watched::Above);
             }
         }
         Err(io::Error::other("it comes and goes"))
     }
 
-    /// Watches the nearest directory above that exists; tells whether the next one on the way
-    /// exists by now.
-    fn watch_above(&mut self) -> io::Result<bool> {
-        let mut next = self.directory.clone();
+    /// Watches the nearest directory above that exists; tells which is the next one on the way.
+    fn watch_above(&self) -> io::Result<(PathBuf, WatchDescriptor)> {
+        let mut next = self.directory.as_path();
         while let Some(above) = next.parent() {
             match self.watches.add_watch(above, WATCHED) {
-                Ok(watch) => {
-                    self.replace(watch);
-                    return next.try_exists();
-                }
-                Err(Errno::ENOENT) => next = above.to_owned(),
+                Ok(watch) => return Ok((next.to_owned(), watch)),
+                Err(Errno::ENOENT) => next = above,
                 Err(errno) => return Err(errno.into()),
             }
         }
         Err(Errno::ENOENT.into())
     }
 
-    fn replace(&mut self, watch: WatchDescriptor) {
-        if let Some(before) = self.current.replace(watch)
-            && before != watch
-        {
-            // One whose directory is gone is removed already.
-            let _ = self.watches.rm_watch(before);
+    fn replace(&mut self, watches: Vec<WatchDescriptor>) {
+        for before in std::mem::replace(&mut self.current, watches) {
+            if !self.current.contains(&before) {
+                // One whose directory is gone is removed already.
+                let _ = self.watches.rm_watch(before);
+            }
         }
     }
 
@@ -185,6 +191,22 @@ mod tests {
             std::fs::remove_file(directory.join("x")).unwrap();
             rings(&watch).await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_directory_made_anew_is_noticed_while_somebody_has_the_old_one_open() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("a");
+        std::fs::create_dir(&directory).unwrap();
+        let mut watch = DirectoryWatch::new(&directory).unwrap();
+        assert_eq!(watch.settle().unwrap(), Watched::Directory);
+        let _held = File::open(&directory).unwrap();
+        std::fs::remove_dir(&directory).unwrap();
+        std::fs::create_dir(&directory).unwrap();
+        rings(&watch).await;
+        assert_eq!(watch.settle().unwrap(), Watched::Directory);
+        std::fs::write(directory.join("x"), "").unwrap();
+        rings(&watch).await;
     }
 
     #[tokio::test]

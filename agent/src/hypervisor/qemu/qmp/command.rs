@@ -35,8 +35,8 @@ commands! {
     SendBreak<'_> => "chardev-send-break", IgnoredAny;
     SendKey => "send-key", IgnoredAny;
     InjectNmi => "inject-nmi", IgnoredAny;
-    AddFd => "add-fd", FdAdded;
-    RemoveFd => "remove-fd", IgnoredAny;
+    QueryFdsets => "query-fdsets", Vec<FdSet>;
+    AddFd<'_> => "add-fd", FdAdded;
     Screendump<'_> => "screendump", IgnoredAny;
 }
 
@@ -186,25 +186,38 @@ pub(in crate::hypervisor::qemu) enum KeyValue {
 #[derive(Serialize)]
 pub(in crate::hypervisor::qemu) struct InjectNmi {}
 
+/// Asks which descriptors QEMU was given.
+#[derive(Serialize)]
+pub(in crate::hypervisor::qemu) struct QueryFdsets {}
+
+/// A set of descriptors that QEMU was given.
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::hypervisor::qemu) struct FdSet {
+    /// Its number.
+    #[serde(rename = "fdset-id")]
+    pub(in crate::hypervisor::qemu) fdset_id: u64,
+    /// The descriptors in it.
+    pub(in crate::hypervisor::qemu) fds: Vec<FdInfo>,
+}
+
+/// One such descriptor.
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::hypervisor::qemu) struct FdInfo {
+    /// What it is for, as whoever gave it said.
+    pub(in crate::hypervisor::qemu) opaque: Option<String>,
+}
+
 /// Gives QEMU a descriptor, which goes with the command.
 #[derive(Serialize)]
-pub(in crate::hypervisor::qemu) struct AddFd {
-    /// What it is for, for people.
-    pub(in crate::hypervisor::qemu) opaque: &'static str,
+pub(in crate::hypervisor::qemu) struct AddFd<'a> {
+    /// What it is for: QEMU keeps it, and tells it to whoever asks.
+    pub(in crate::hypervisor::qemu) opaque: &'a str,
 }
 
 /// Where QEMU put a descriptor.
 #[derive(Deserialize)]
 pub(in crate::hypervisor::qemu) struct FdAdded {
     /// The set's number: QEMU opens `/dev/fdset/NUMBER` by duplicating it.
-    #[serde(rename = "fdset-id")]
-    pub(in crate::hypervisor::qemu) fdset_id: u64,
-}
-
-/// Has QEMU close a descriptor that it was given.
-#[derive(Serialize)]
-pub(in crate::hypervisor::qemu) struct RemoveFd {
-    /// The set's number.
     #[serde(rename = "fdset-id")]
     pub(in crate::hypervisor::qemu) fdset_id: u64,
 }
@@ -235,7 +248,7 @@ mod tests {
         };
         let text = r#"{"keys":[{"type":"qcode","data":"ctrl"}],"hold-time":100}"#;
         assert_eq!(json(&keys), text);
-        assert_eq!(json(&RemoveFd { fdset_id: 3 }), r#"{"fdset-id":3}"#);
+        assert_eq!(json(&AddFd { opaque: "x" }), r#"{"opaque":"x"}"#);
     }
 
     #[test]

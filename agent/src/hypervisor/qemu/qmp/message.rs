@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 
 use super::text::printable;
 
@@ -55,6 +55,9 @@ pub(in crate::hypervisor::qemu) enum MessageError {
     /// Not JSON, or not of the shape that QEMU gives it.
     #[error("it sent a message that is not QMP")]
     Shape(#[from] serde_json::Error),
+    /// An answer, and not to what was asked. The connection is still of use.
+    #[error("it sent an answer of another type than was asked for")]
+    Answer(#[source] serde_json::Error),
     /// JSON, and neither greeting nor event nor answer.
     #[error("it sent a message that is neither event nor answer")]
     Unknown,
@@ -85,11 +88,16 @@ struct Envelope<'a> {
     greeting: Option<IgnoredAny>,
     #[serde(borrow)]
     event: Option<Cow<'a, str>>,
-    #[serde(rename = "return")]
+    #[serde(rename = "return", default, deserialize_with = "present")]
     answer: Option<IgnoredAny>,
     #[serde(borrow)]
     error: Option<Error<'a>>,
     id: Option<u64>,
+}
+
+/// Whatever stands there, `null` too, which is an answer like any other.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<IgnoredAny>, D::Error> {
+    serde::Deserialize::deserialize(value).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -138,11 +146,11 @@ pub(in crate::hypervisor::qemu) fn parse(bytes: &[u8]) -> Result<Message, Messag
 /// Reads the answer in a message that is one.
 ///
 /// # Errors
-/// [`MessageError::Shape`] if it is not of the shape that was asked for.
+/// [`MessageError::Answer`] if it is not of the type that was asked for.
 pub(in crate::hypervisor::qemu) fn answer<A: DeserializeOwned>(
     bytes: &[u8],
 ) -> Result<A, MessageError> {
-    let answered: Answered<A> = serde_json::from_slice(bytes)?;
+    let answered: Answered<A> = serde_json::from_slice(bytes).map_err(MessageError::Answer)?;
     Ok(answered.answer)
 }
 
@@ -181,7 +189,9 @@ mod tests {
         assert_eq!(event("RTC_CHANGE"), Some(Message::Event { news: false }));
         let (id, refusal) = (Some(7), None);
         let reply = parsed(r#"{"return": {}, "id": 7}"#);
-        assert_eq!(reply, Some(Message::Reply { id, refusal }));
+        let expected = Some(Message::Reply { id, refusal });
+        assert_eq!(reply, expected);
+        assert_eq!(parsed(r#"{"return": null, "id": 7}"#), expected);
     }
 
     #[test]
