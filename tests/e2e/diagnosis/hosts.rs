@@ -111,6 +111,8 @@ async fn a_host_whose_libvirt_is_not_there_is_told_what_that_keeps_it_from() {
     let lost = (Code::HypervisorLost, Severity::Problem);
     let told = found(&client, (qemu.name(), ""), lost).await;
     says(&told.evidence, "libvirt.enabled = false");
+    // Once it was tried, it is known what keeps the agent from it.
+    found_of_host(&client, lost.0, lost.1).await;
     let list = v1::ListConsolesRequest::default();
     let refused = client.service().list_consoles(list).await.unwrap_err();
     says(refused.message(), "not connected: libvirt (qemu:///system");
