@@ -1,7 +1,8 @@
 //! Whose a UUID is.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
-use vmconsole_agent::hypervisor::VmState;
+use nix::sys::signal::Signal;
+use vmconsole_agent::hypervisor::{Inventory, VmState};
 
 use super::host::{Host, Qemu, UUID, uuid};
 
@@ -55,4 +56,25 @@ async fn a_qemu_without_a_uuid_keeps_the_one_of_its_socket() {
         })
         .await;
     assert_eq!(third.vms[&a.uuid].state, VmState::Paused);
+}
+
+#[tokio::test]
+async fn a_qemu_of_two_monitors_and_no_uuid_is_one_vm() {
+    let host = Host::start();
+    let elsewhere = host.root.path().join("elsewhere");
+    let monitor = format!("unix:{},server=on,wait=off", elsewhere.display());
+    let qemu = Qemu::start(&host.at("b"), &["-qmp", &monitor]);
+    let first = host.until(|now| now.vms.len() == 1).await;
+    std::fs::rename(&elsewhere, host.at("a")).unwrap();
+    let named = |now: &Inventory, name: &str| {
+        let mut vms = now.vms.values();
+        now.vms.len() == 1 && vms.all(|vm| vm.name.as_ref() == name)
+    };
+    let second = host.until(|now| named(now, "a")).await;
+    assert_ne!(first.vms.keys().next(), second.vms.keys().next());
+    assert!(second.conflicts.is_empty());
+    qemu.signal(Signal::SIGTERM);
+    // The socket that was moved stays behind, and with it the VM.
+    let all_off = |now: &Inventory| now.vms.values().all(|vm| vm.state == VmState::Off);
+    host.until(all_off).await;
 }

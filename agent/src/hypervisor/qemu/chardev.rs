@@ -16,7 +16,7 @@
 
 use std::path::PathBuf;
 
-use super::qmp::command::SocketAddress;
+use super::qmp::command::{Chardev, SocketAddress};
 use super::qmp::text::printable;
 use crate::endpoint::{Direct, Source, TcpAddress};
 
@@ -58,6 +58,19 @@ pub(super) fn backend(filename: &str, address: Option<&SocketAddress>) -> (Strin
 pub(super) fn has_address(filename: &str) -> bool {
     let connected = filename.strip_prefix("disconnected:").unwrap_or(filename);
     connected.starts_with("tcp:") || connected.starts_with("telnet:")
+}
+
+/// A chardev's terminal or listening unix socket, as QEMU notes it: nobody else has the same.
+/// It does not depend on whether somebody is connected.
+pub(super) fn own_end(chardev: &Chardev) -> Option<String> {
+    let filename = chardev.filename.as_str();
+    let end = filename.strip_prefix("disconnected:").unwrap_or(filename);
+    let own = match end.split_once(':')? {
+        ("pty", _) => true,
+        ("unix", rest) => listening(rest).is_ok(),
+        _ => false,
+    };
+    (own && end.len() <= MAX_PATH_BYTES).then(|| end.to_owned())
 }
 
 fn pty(path: &str) -> Result<Direct, String> {

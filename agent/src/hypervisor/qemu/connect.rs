@@ -3,14 +3,16 @@
 //! and so must the process behind it be. It speaks no QMP.
 
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::stat::FileStat;
 use nix::unistd::geteuid;
 use tokio::net::UnixStream;
 
-use super::identity;
+use super::identity::{self, Run};
 use super::process::Process;
 use crate::endpoint::direct::{Unfit, Wanted, connected, find_below};
 use crate::hypervisor::Instance;
@@ -18,10 +20,40 @@ use crate::hypervisor::Instance;
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Peer {
-    /// The process that listens, if it can be seen from here.
+    /// The process that listens, if it can be seen from here: QEMU, or who made its socket.
     pub(super) process: Option<Process>,
     /// Its run's number.
     pub(super) instance: Instance,
+    /// Its socket's device and inode.
+    pub(super) place: (u64, u64),
+}
+
+impl Peer {
+    /// What is wrong if another socket than this one's lies at `path` by now.
+    pub(super) fn displaced(&self, path: &Path) -> Option<Arc<str>> {
+        let there = path.symlink_metadata().ok()?;
+        if !there.file_type().is_socket() || (there.dev(), there.ino()) == self.place {
+            return None;
+        }
+        let process = self.process.map(|it| format!(" (process {})", it.id));
+        let before = format!("the QEMU{}", process.unwrap_or_default());
+        let why = format!(
+            "another socket lies there by now, while {before} whose was there before still \
+             answers: it is served once that one has ended"
+        );
+        Some(why.into())
+    }
+}
+
+/// A socket that was connected to.
+#[derive(Debug)]
+pub(super) struct Connected {
+    /// The connection.
+    pub(super) stream: UnixStream,
+    /// Who is at the other end.
+    pub(super) peer: Peer,
+    /// Where the socket lies, by a path without symbolic links, `.` or `..`.
+    pub(super) path: PathBuf,
 }
 
 /// Why a socket was not connected to.
@@ -96,10 +128,7 @@ impl From<Unfit> for ConnectError {
 ///
 /// # Cancel safety
 /// If dropped, nothing is left open.
-pub(super) async fn connect(
-    path: &Path,
-    owners: &[u32],
-) -> Result<(UnixStream, Peer), ConnectError> {
+pub(super) async fn connect(path: &Path, owners: &[u32]) -> Result<Connected, ConnectError> {
     let own = geteuid().as_raw();
     connect_trusting(path, |user| user == own || owners.contains(&user)).await
 }
@@ -107,7 +136,7 @@ pub(super) async fn connect(
 async fn connect_trusting(
     path: &Path,
     trusted: impl Fn(u32) -> bool,
-) -> Result<(UnixStream, Peer), ConnectError> {
+) -> Result<Connected, ConnectError> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(ConnectError::Absent);
     };
@@ -119,19 +148,32 @@ async fn connect_trusting(
     let stream = UnixStream::from_std(socket.into())?;
     let id = u32::try_from(peer.pid()).ok();
     let process = id.filter(|id| *id != 0).and_then(Process::of);
-    let instance = process.map_or_else(
-        || of_socket(found.stat()),
-        |process| identity::of_process(process.id, process.started),
-    );
-    Ok((stream, Peer { process, instance }))
+    // Of what was connected to; its name may be gone by now.
+    let real = std::fs::read_link(found.lasting_path())?;
+    Ok(Connected {
+        stream,
+        peer: seen(process, found.stat()),
+        path: real.with_file_name(name),
+    })
 }
 
-fn of_socket(stat: &FileStat) -> Instance {
-    let nanoseconds = stat
-        .st_ctime
+/// Who is at the other end of the socket of these facts.
+fn seen(process: Option<Process>, stat: &FileStat) -> Peer {
+    let made = stat
+        .st_mtime
         .wrapping_mul(1_000_000_000)
-        .wrapping_add(stat.st_ctime_nsec);
-    identity::of_socket(stat.st_ino, nanoseconds.cast_unsigned())
+        .wrapping_add(stat.st_mtime_nsec);
+    let place = (stat.st_dev, stat.st_ino);
+    let instance = identity::of_run(Run {
+        process: process.map(|process| (process.id, process.started)),
+        place,
+        made: made.cast_unsigned(),
+    });
+    Peer {
+        process,
+        instance,
+        place,
+    }
 }
 
 #[cfg(test)]
@@ -157,8 +199,36 @@ mod tests {
                 "{name}: {refused:?}"
             );
         }
-        let (_stream, peer) = connect(&at("socket"), &[]).await.unwrap();
-        assert_eq!(peer.process, Process::of(std::process::id()));
+        let connected = connect(&at("socket"), &[]).await.unwrap();
+        assert_eq!(connected.peer.process, Process::of(std::process::id()));
+    }
+
+    #[tokio::test]
+    async fn one_socket_has_one_path_and_two_of_one_process_are_two_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("real")).unwrap();
+        symlink("real", root.join("link")).unwrap();
+        let at = |name: &str| root.join("real").join(name);
+        let bind = |name: &str| std::os::unix::net::UnixListener::bind(at(name)).unwrap();
+        let _listeners = (bind("a"), bind("b"));
+        let a = connect(&at("a"), &[]).await.unwrap();
+        assert_eq!(a.path, at("a"));
+        for other in ["link/a", "link/.//../real/a"] {
+            let other = connect(&root.join(other), &[]).await.unwrap();
+            assert_eq!(other.path.as_os_str(), at("a").as_os_str());
+            assert_eq!(other.peer, a.peer);
+        }
+        let b = connect(&at("b"), &[]).await.unwrap();
+        assert_eq!(b.peer.process, a.peer.process);
+        assert_ne!(b.peer.instance, a.peer.instance);
+
+        // To let somebody else at it makes no other run of it, nor does another name.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(at("a"), mode).unwrap();
+        std::fs::rename(at("a"), at("c")).unwrap();
+        let c = connect(&at("c"), &[]).await.unwrap();
+        assert_eq!(c.peer, a.peer);
     }
 
     #[tokio::test]

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::identity;
-use super::process::Process;
+use super::Shared;
 use crate::core::id::ConsoleId;
 use crate::endpoint::{
     Attachment, Claim, Direct, DirectEndpoints, Endpoint, EndpointError, Holder, OutputSink, Source,
@@ -16,6 +15,7 @@ use crate::hypervisor::{Instance, Inventory};
 /// One console.
 pub(super) struct QemuEndpoint {
     direct: Arc<DirectEndpoints>,
+    shared: Arc<Shared>,
     inventory: watch::Receiver<Arc<Inventory>>,
     console: ConsoleId,
 }
@@ -23,11 +23,13 @@ pub(super) struct QemuEndpoint {
 impl QemuEndpoint {
     pub(super) fn new(
         direct: Arc<DirectEndpoints>,
+        shared: Arc<Shared>,
         inventory: watch::Receiver<Arc<Inventory>>,
         console: ConsoleId,
     ) -> Self {
         Self {
             direct,
+            shared,
             inventory,
             console,
         }
@@ -44,7 +46,7 @@ impl QemuEndpoint {
             .ok_or_else(not_found)?;
         let instance = vm.instance.ok_or(EndpointError::NotRunning)?;
         match &device.source {
-            Source::Direct(direct) if lives(instance) => Ok(direct.clone()),
+            Source::Direct(direct) if self.lives(instance) => Ok(direct.clone()),
             // Its terminal may be somebody else's by now.
             Source::Direct(_) => Err(EndpointError::NotRunning),
             Source::Unserved(why) => Err(EndpointError::Unsupported(why.clone())),
@@ -53,11 +55,15 @@ impl QemuEndpoint {
             )),
         }
     }
-}
 
-/// Whether the QEMU that was read is still there, as far as that can be seen.
-fn lives(instance: Instance) -> bool {
-    identity::process_of(instance).is_none_or(|(id, started)| Process { id, started }.lives())
+    /// Whether the QEMU that was read is still there, as far as that can be seen.
+    fn lives(&self, instance: Instance) -> bool {
+        let routes = self.shared.routes.lock();
+        let peer = routes.get(&self.console.vm).and_then(|route| route.peer);
+        peer.is_some_and(|peer| {
+            peer.instance == instance && peer.process.is_none_or(|process| process.lives())
+        })
+    }
 }
 
 #[async_trait::async_trait]

@@ -13,48 +13,50 @@ use crate::hypervisor::Instance;
 /// to be changed, since grants and logs name VMs by what comes of it.
 pub(super) const PATH_NAMESPACE: Uuid = Uuid::from_u128(0x8fb1_9c52_5e06_4d0f_9d83_74f2_1a6e_c0b7);
 
-/// How many bits of an instance's number a process's id takes: Linux's largest is 2^22.
-const PROCESS_BITS: u32 = 22;
-/// Set in an instance's number that was not made from a process.
-const NO_PROCESS: u64 = 1 << 63;
-
-/// The identity of a QEMU without a UUID, from its socket's absolute path: a UUID of version 5
-/// (RFC 9562), as `uuidgen --sha1 --namespace 8fb19c52-5e06-4d0f-9d83-74f21a6ec0b7 --name PATH`
+/// The identity of a QEMU without a UUID, from its socket's absolute path without symbolic links
+/// among its directories: a UUID of version 5 (RFC 9562), as `uuidgen --sha1 --namespace 8fb19c52-5e06-4d0f-9d83-74f21a6ec0b7 --name PATH`
 /// prints it.
 pub(super) fn of_path(path: &Path) -> VmUuid {
     // Version 5 is defined over SHA-1. Nothing is protected by it: a peer may claim any UUID.
-    let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
-    context.update(PATH_NAMESPACE.as_bytes());
-    context.update(path.as_os_str().as_bytes());
-    let digest = context.finish();
-    let mut first = [0; 16];
-    for (to, from) in first.iter_mut().zip(digest.as_ref()) {
-        *to = *from;
-    }
+    let first = digest([PATH_NAMESPACE.as_bytes(), path.as_os_str().as_bytes()]);
     VmUuid::new(Builder::from_sha1_bytes(first).into_uuid())
 }
 
-/// The run of a QEMU that is this process: the time at which it started, in clock ticks since
-/// boot, above the 22 bits of its id. Two processes with one id never start in one tick.
-pub(super) const fn of_process(process: u32, started: u64) -> Instance {
-    let started = (started << PROCESS_BITS) & !NO_PROCESS;
-    Instance(started | process as u64)
-}
-
-/// The process's id and start that a run's number was made from.
-pub(super) const fn process_of(instance: Instance) -> Option<(u32, u64)> {
-    if instance.0 & NO_PROCESS != 0 {
-        return None;
+/// The first bytes of the SHA-1 of these parts.
+fn digest<'a, const BYTES: usize>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; BYTES] {
+    let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+    for part in parts {
+        context.update(part);
     }
-    let id = instance.0 & ((1 << PROCESS_BITS) - 1);
-    Some((id as u32, instance.0 >> PROCESS_BITS))
+    let mut first = [0; BYTES];
+    for (to, from) in first.iter_mut().zip(context.finish().as_ref()) {
+        *to = *from;
+    }
+    first
 }
 
-/// The run of a QEMU whose process is not known (it is of another PID namespace, say), by its
-/// socket, which QEMU makes anew each time: the socket's inode and when that was last changed,
-/// in nanoseconds.
-pub(super) const fn of_socket(inode: u64, changed: u64) -> Instance {
-    Instance(NO_PROCESS | (inode.rotate_left(40) ^ changed))
+/// What a run of a QEMU is told from others by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    /// The id of the process that listens on its socket, and when that started, in clock ticks
+    /// since boot; `None` if it cannot be seen (it is of another PID namespace, say). It may be
+    /// a process that made the socket for QEMU, and then lives on when QEMU has ended.
+    pub(super) process: Option<(u32, u64)>,
+    /// The socket's device and inode.
+    pub(super) place: (u64, u64),
+    /// When the socket was made, in nanoseconds: the time of its last modification, which no
+    /// change of its owner, mode or name moves.
+    pub(super) made: u64,
+}
+
+/// A run's number, the same to whoever computes it.
+pub(super) fn of_run(run: Run) -> Instance {
+    let (id, started) = run.process.unwrap_or_default();
+    let facts = [u64::from(id), started, run.place.0, run.place.1, run.made];
+    let facts = facts.map(u64::to_be_bytes);
+    Instance(u64::from_be_bytes(digest(
+        facts.iter().map(<[u8; 8]>::as_slice),
+    )))
 }
 
 #[cfg(test)]
@@ -69,22 +71,42 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_told_apart() {
-        let largest = (1 << PROCESS_BITS) - 1;
+    fn runs_are_told_apart_by_each_of_their_facts() {
+        let run = Run {
+            process: Some((1, 100)),
+            place: (3, 7),
+            made: 1_700_000_000_000_000_000,
+        };
         let runs = [
-            of_process(1, 100),
-            of_process(1, 101),
-            of_process(2, 100),
-            of_process(largest, 99),
-            of_socket(7, 1_700_000_000_000_000_000),
-            of_socket(8, 1_700_000_000_000_000_000),
-            of_socket(7, 1_700_000_000_000_000_001),
+            run,
+            Run {
+                process: Some((1, 101)),
+                ..run
+            },
+            Run {
+                process: Some((2, 100)),
+                ..run
+            },
+            Run {
+                process: None,
+                ..run
+            },
+            Run {
+                place: (3, 8),
+                ..run
+            },
+            Run {
+                place: (4, 7),
+                ..run
+            },
+            Run {
+                made: run.made + 1,
+                ..run
+            },
         ];
-        let mut numbers: Vec<u64> = runs.map(|run| run.0).into();
+        let mut numbers = runs.map(|run| of_run(run).0);
         numbers.sort_unstable();
-        numbers.dedup();
-        assert_eq!(numbers.len(), runs.len());
-        assert_eq!(process_of(of_process(largest, 99)), Some((largest, 99)));
-        assert_eq!(process_of(of_socket(7, 1)), None);
+        assert!(numbers.windows(2).all(|two| two[0] != two[1]));
+        assert_eq!(of_run(run), of_run(run));
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::claims::{Claims, Standing, View};
+use super::claims::{Claims, Holding, Standing, View};
 use super::counters::Counters;
 use super::monitor::{Monitor, Report};
 use super::order::{MAX_ORDERS, Order};
@@ -287,10 +287,11 @@ impl QemuTask {
     }
 
     fn publish_routes(&self, view: &View) {
-        let route = |(uuid, (path, facts)): (&_, &(PathBuf, _))| {
+        let route = |(uuid, holding): (&_, &Holding)| {
             let route = Route {
-                orders: self.kept.get(path)?.orders.clone(),
-                facts: Arc::clone(facts),
+                orders: self.kept.get(&holding.path)?.orders.clone(),
+                facts: Arc::clone(&holding.facts),
+                peer: holding.peer,
             };
             Some((*uuid, route))
         };

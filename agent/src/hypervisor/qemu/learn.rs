@@ -1,13 +1,12 @@
 //! Asks a QEMU what it is: its name, its UUID, what it is doing, its consoles. Queries only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::chardev;
 use super::devices::{self, Console, MAX_CONSOLES, MAX_LABEL_BYTES, Model, Port};
-use super::identity;
 use super::qmp::client::{Client, ClientError};
 use super::qmp::command::{
     Chardev, QomGet, QomList, QueryChardev, QueryName, QueryStatus, QueryUuid, SocketAddress,
@@ -31,6 +30,11 @@ const MAX_NAME_BYTES: usize = 256;
 pub(super) struct Facts {
     /// The identity that it claims, or that its socket gives it.
     pub(super) uuid: VmUuid,
+    /// Whether it claims it.
+    pub(super) claimed: bool,
+    /// The terminals and listening sockets of all its chardevs, its monitors' among them: no
+    /// other QEMU has any of them.
+    pub(super) ends: BTreeSet<String>,
     /// Its name, printable and not empty.
     pub(super) name: Arc<str>,
     /// What it is doing.
@@ -39,7 +43,7 @@ pub(super) struct Facts {
     pub(super) consoles: Vec<Console>,
 }
 
-/// Asks all of it, in at most `limit`.
+/// Asks all of it, in at most `limit`. `own` is the identity that its socket gives it.
 ///
 /// # Errors
 /// See [`ClientError`].
@@ -49,21 +53,19 @@ pub(super) struct Facts {
 pub(super) async fn learn(
     client: &mut Client,
     socket: &Path,
+    own: VmUuid,
     limit: Duration,
 ) -> Result<Facts, ClientError> {
-    let learnt = tokio::time::timeout(limit, ask_all(client, socket)).await;
+    let learnt = tokio::time::timeout(limit, ask_all(client, socket, own)).await;
     learnt.unwrap_or(Err(ClientError::Silent {
         command: "all that is asked of it",
         limit,
     }))
 }
 
-async fn ask_all(client: &mut Client, socket: &Path) -> Result<Facts, ClientError> {
+async fn ask_all(client: &mut Client, socket: &Path, own: VmUuid) -> Result<Facts, ClientError> {
     let uuid = client.execute(&QueryUuid {}).await?.uuid;
-    let uuid = match uuid.is_nil() {
-        true => identity::of_path(socket),
-        false => VmUuid::new(uuid),
-    };
+    let claimed = !uuid.is_nil();
     let name = client
         .execute(&QueryName {})
         .await?
@@ -74,7 +76,9 @@ async fn ask_all(client: &mut Client, socket: &Path) -> Result<Facts, ClientErro
     let ports = ports(client).await?;
     let addresses = addresses(client, &chardevs).await?;
     Ok(Facts {
-        uuid,
+        uuid: if claimed { VmUuid::new(uuid) } else { own },
+        claimed,
+        ends: chardevs.iter().filter_map(chardev::own_end).collect(),
         name: name_of(&name, socket).into(),
         state,
         consoles: devices::consoles(ports, &chardevs, &addresses, socket),

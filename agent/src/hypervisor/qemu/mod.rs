@@ -53,10 +53,11 @@ use tokio::sync::{mpsc, watch as tokio_watch};
 
 pub use self::keeper::QemuTask;
 
+use self::connect::Peer;
 use self::counters::Counters;
 use self::endpoint::QemuEndpoint;
 use self::learn::Facts;
-use self::order::{Deed, Order};
+use self::order::{Deed, Order, Target};
 use super::{ConsoleKind, EffectError, Hypervisor, Inventory, Screenshot};
 use crate::core::id::{ConsoleId, VmUuid};
 use crate::core::keys::KeyPress;
@@ -103,6 +104,8 @@ struct Shared {
 struct Route {
     orders: mpsc::Sender<Order>,
     facts: Arc<Facts>,
+    /// Its QEMU, unless that has ended.
+    peer: Option<Peer>,
 }
 
 /// QEMUs without libvirt as a source of VMs.
@@ -146,35 +149,40 @@ impl QemuHypervisor {
         metrics::register(Arc::clone(&self.shared.counters), registry)
     }
 
-    async fn order(&self, vm: VmUuid, deed: Deed) -> Result<Vec<u8>, EffectError> {
-        let orders = {
+    /// Has what `deed` makes of what is known of the VM done to its QEMU of now.
+    async fn order(
+        &self,
+        vm: VmUuid,
+        deed: impl FnOnce(&Facts) -> Result<Deed, EffectError>,
+    ) -> Result<Vec<u8>, EffectError> {
+        let (orders, target, deed) = {
             let routes = self.shared.routes.lock();
             let route = routes.get(&vm);
             let route = route.ok_or_else(|| EffectError::NotFound(vm.to_string()))?;
-            route.orders.clone()
+            let deed = deed(&route.facts)?;
+            let peer = route.peer.ok_or(EffectError::NotRunning)?;
+            let target = Target {
+                uuid: vm,
+                instance: peer.instance,
+            };
+            (route.orders.clone(), target, deed)
         };
         let limit = self.shared.config.command_timeout * EFFECT_COMMANDS;
-        order::give(&orders, deed, limit).await
+        order::give(&orders, target, deed, limit).await
     }
+}
 
-    /// By which label a console's QEMU knows its chardev.
-    /// The label of a console's chardev, if the console is a line that a break can be put on:
-    /// QEMU takes the command for any chardev, and a virtio console forgets it.
-    fn line(&self, console: &ConsoleId) -> Result<String, EffectError> {
-        let routes = self.shared.routes.lock();
-        let route = routes.get(&console.vm);
-        let known = route.and_then(|route| {
-            let mut consoles = route.facts.consoles.iter();
-            consoles.find(|known| known.device.alias == console.alias)
-        });
-        match known {
-            None => Err(EffectError::NotFound(console.to_string())),
-            Some(known) if known.device.kind == ConsoleKind::Serial => Ok(known.label.clone()),
-            Some(_) => Err(EffectError::Unsupported(format!(
-                "{} is no serial line: there is no break on it",
-                console.alias
-            ))),
-        }
+/// The label of a console's chardev, if the console is a line that a break can be put on:
+/// QEMU takes the command for any chardev, and a virtio console forgets it.
+fn line(facts: &Facts, console: &ConsoleId) -> Result<String, EffectError> {
+    let mut consoles = facts.consoles.iter();
+    match consoles.find(|known| known.device.alias == console.alias) {
+        None => Err(EffectError::NotFound(console.to_string())),
+        Some(known) if known.device.kind == ConsoleKind::Serial => Ok(known.label.clone()),
+        Some(_) => Err(EffectError::Unsupported(format!(
+            "{} is no serial line: there is no break on it",
+            console.alias
+        ))),
     }
 }
 
@@ -187,27 +195,28 @@ impl Hypervisor for QemuHypervisor {
     fn endpoint(&self, console: &ConsoleId) -> Arc<dyn Endpoint> {
         Arc::new(QemuEndpoint::new(
             Arc::clone(&self.direct),
+            Arc::clone(&self.shared),
             self.inventory.clone(),
             console.clone(),
         ))
     }
 
     async fn send_break(&self, console: &ConsoleId) -> Result<(), EffectError> {
-        let label = self.line(console)?;
-        self.order(console.vm, Deed::Break(label)).await.map(|_| ())
+        let deed = |facts: &Facts| line(facts, console).map(Deed::Break);
+        self.order(console.vm, deed).await.map(|_| ())
     }
 
     async fn send_keys(&self, vm: VmUuid, keys: &KeyPress) -> Result<(), EffectError> {
-        self.order(vm, Deed::Keys(keys.clone())).await.map(|_| ())
+        let keys = Deed::Keys(keys.clone());
+        self.order(vm, |_| Ok(keys)).await.map(|_| ())
     }
 
     async fn inject_nmi(&self, vm: VmUuid) -> Result<(), EffectError> {
-        self.order(vm, Deed::Nmi).await.map(|_| ())
+        self.order(vm, |_| Ok(Deed::Nmi)).await.map(|_| ())
     }
 
     async fn screenshot(&self, vm: VmUuid, screen: u32) -> Result<Screenshot, EffectError> {
-        self.order(vm, Deed::Screenshot(screen))
-            .await
-            .map(Screenshot)
+        let deed = Deed::Screenshot(screen);
+        self.order(vm, |_| Ok(deed)).await.map(Screenshot)
     }
 }

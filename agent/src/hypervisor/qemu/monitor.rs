@@ -17,26 +17,31 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use super::Shared;
 use super::canvas::Canvas;
 use super::claims::Standing;
-use super::connect::{self, ConnectError, Peer};
+use super::connect::{self, ConnectError, Connected, Peer};
 use super::counters::Counters;
 use super::effect;
+use super::identity;
 use super::learn::learn;
-use super::order::Order;
+use super::order::{Order, Target};
 use super::process::Process;
 use super::qmp::client::{Client, ClientError};
-use crate::hypervisor::EffectError;
+use crate::core::id::VmUuid;
 use crate::hypervisor::backoff::{Backoff, LONGEST_SOCKET};
+use crate::hypervisor::{EffectError, Instance};
 
 /// Events that come within this time of each other are one reason to ask.
 const JOINED: Duration = Duration::from_millis(20);
 /// The least time between two times of asking.
 const APART: Duration = Duration::from_millis(250);
+/// How long a connection must have lasted so that the next one is tried at once.
+const STEADY: Duration = Duration::from_secs(5);
 
 /// What a socket's QEMU is now.
 pub(super) type Report = (PathBuf, Standing);
@@ -51,8 +56,15 @@ pub(super) struct Monitor {
     changed: Arc<Notify>,
     /// The QEMU that was last connected to and is not known to have ended.
     process: Option<Process>,
-    /// What its pictures go through.
+    /// Whom the connection of now, or else the last one, is with.
+    instance: Option<Instance>,
+    /// What that one's pictures go through.
     canvas: Option<Canvas>,
+    /// Who it says that it is; `None` as long as it did not, on this connection.
+    told: Option<Target>,
+    /// The identity that the socket's path gives. It stays what it was at first, whatever
+    /// symbolic links lead to the path later.
+    own: Option<VmUuid>,
     reported: Standing,
 }
 
@@ -72,7 +84,10 @@ impl Monitor {
             orders,
             changed,
             process: None,
+            instance: None,
             canvas: None,
+            told: None,
+            own: None,
             reported: Standing::Untried,
         }
     }
@@ -115,20 +130,14 @@ impl Monitor {
     async fn serve(&mut self, backoff: &mut Backoff) -> Standing {
         let failures = &Arc::clone(&self.shared).counters.connects_failed;
         let limit = self.shared.config.command_timeout;
-        let (stream, peer) = match connect::connect(&self.path, &self.shared.config.owners).await {
+        let connected = match connect::connect(&self.path, &self.shared.config.owners).await {
             Ok(connected) => connected,
             Err(error) => {
                 Counters::bump(failures);
                 return self.not_connected(&error);
             }
         };
-        if self.process.is_some() && self.process != peer.process {
-            self.report(Standing::Ended).await;
-        }
-        if self.process.is_none() || self.process != peer.process {
-            self.canvas = None;
-        }
-        self.process = peer.process;
+        let (stream, peer) = self.meet(connected).await;
         let counters = Arc::clone(&self.shared.counters);
         let greeting = self.shared.config.greeting_timeout;
         let mut client = match Client::greet(stream, greeting, limit, counters).await {
@@ -140,10 +149,13 @@ impl Monitor {
         };
         let error = match self.learn(&mut client, peer).await {
             Ok(()) => {
-                backoff.reset();
                 Counters::bump(&self.shared.counters.connects);
+                let since = Instant::now();
                 let error = self.follow(&mut client, peer).await;
                 Counters::bump(&self.shared.counters.disconnects);
+                if self.may_be_tried_at_once(since) {
+                    backoff.reset();
+                }
                 error
             }
             Err(error) => {
@@ -155,6 +167,31 @@ impl Monitor {
         self.lost(error).await
     }
 
+    /// Takes in whom it is connected with.
+    async fn meet(&mut self, connected: Connected) -> (UnixStream, Peer) {
+        let Connected { stream, peer, path } = connected;
+        if self.process.is_some() && self.process != peer.process {
+            self.report(Standing::Ended).await;
+        }
+        self.process = peer.process;
+        self.told = None;
+        self.own.get_or_insert_with(|| identity::of_path(&path));
+        // What another one has open is not to be written to by this one.
+        if self.instance.replace(peer.instance) != Some(peer.instance) {
+            self.canvas = None;
+        }
+        (stream, peer)
+    }
+
+    /// Whether the connection of now, of use `since` then, was good to its end, or another
+    /// socket waits. Who greets, tells, and breaks the rules is not tried again and again.
+    fn may_be_tried_at_once(&self, since: Instant) -> bool {
+        match &self.reported {
+            Standing::Serving { trouble, .. } => trouble.is_some() || since.elapsed() >= STEADY,
+            _ => false,
+        }
+    }
+
     /// Does what is ordered, and asks again when something happened, until that fails.
     async fn follow(&mut self, client: &mut Client, peer: Peer) -> ClientError {
         let (mut due, mut asked) = (None, Instant::now());
@@ -164,6 +201,11 @@ impl Monitor {
                 Some(order) = self.orders.recv() => {
                     // Whoever gave it up may have given another since.
                     if order.done.is_closed() { continue }
+                    if self.told != Some(order.target) {
+                        // Whoever asked may be gone.
+                        let _ = order.done.send(Err(self.not_the_target()));
+                        continue;
+                    }
                     let (outcome, broken) =
                         effect::perform(client, &mut self.canvas, &order.deed).await;
                     // Whoever asked may be gone.
@@ -174,6 +216,7 @@ impl Monitor {
                     if let Err(error) = self.learn(client, peer).await { return error }
                     (due, asked) = (None, Instant::now());
                 }
+                () = self.changed.notified() => self.look(peer).await,
                 news = client.news() => {
                     if let Err(error) = news { return error }
                     due = due.or(Some((Instant::now() + JOINED).max(asked + APART)));
@@ -184,9 +227,16 @@ impl Monitor {
 
     /// Asks what the QEMU is. One that does not answer is lost, but its answer may come yet.
     async fn learn(&mut self, client: &mut Client, peer: Peer) -> Result<(), ClientError> {
-        match learn(client, &self.path, self.shared.config.command_timeout).await {
+        let own = self.own.unwrap_or_else(|| identity::of_path(&self.path));
+        match learn(client, &self.path, own, self.shared.config.command_timeout).await {
             Ok(facts) => {
-                let serving = Standing::Serving(Arc::new(facts), peer.instance);
+                let (uuid, instance) = (facts.uuid, peer.instance);
+                self.told = Some(Target { uuid, instance });
+                let serving = Standing::Serving {
+                    facts: Arc::new(facts),
+                    peer,
+                    trouble: peer.displaced(&self.path),
+                };
                 self.report(serving).await;
                 Ok(())
             }
@@ -197,6 +247,28 @@ impl Monitor {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Looks at what lies at the path by now, and tells if that is another socket.
+    async fn look(&mut self, peer: Peer) {
+        if let Standing::Serving { facts, .. } = &self.reported {
+            let serving = Standing::Serving {
+                facts: Arc::clone(facts),
+                peer,
+                trouble: peer.displaced(&self.path),
+            };
+            self.report(serving).await;
+        }
+    }
+
+    /// Why an order is refused that is for another QEMU than the one that is connected.
+    fn not_the_target(&self) -> EffectError {
+        let why = match (&self.told, &self.reported) {
+            (None, Standing::Lost(why)) => why.to_string(),
+            (None, _) => "its monitor was lost, and who is there now did not tell yet".to_owned(),
+            (Some(_), _) => "another QEMU is behind its monitor's socket by now".to_owned(),
+        };
+        EffectError::NotDone(why)
     }
 
     fn not_connected(&self, error: &ConnectError) -> Standing {
@@ -261,10 +333,16 @@ impl Monitor {
     fn log(&self, standing: &Standing) {
         let socket = self.path.display();
         match (standing, &self.reported) {
-            (Standing::Serving(facts, _), Standing::Serving(..)) => {
+            (
+                Standing::Serving {
+                    trouble: Some(why), ..
+                },
+                Standing::Serving { trouble: None, .. },
+            ) => tracing::warn!(%socket, %why, "QEMU is not served"),
+            (Standing::Serving { facts, .. }, Standing::Serving { .. }) => {
                 tracing::debug!(%socket, vm.uuid = %facts.uuid, state = ?facts.state, "VM read");
             }
-            (Standing::Serving(facts, _), _) => {
+            (Standing::Serving { facts, .. }, _) => {
                 tracing::info!(%socket, vm.uuid = %facts.uuid, vm.name = %facts.name, "QEMU found");
             }
             (Standing::Lost(why), _) => tracing::warn!(%socket, %why, "QEMU is not served"),

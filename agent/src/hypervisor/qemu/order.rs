@@ -4,11 +4,22 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::core::id::VmUuid;
 use crate::core::keys::KeyPress;
-use crate::hypervisor::EffectError;
+use crate::hypervisor::{EffectError, Instance};
 
 /// The most orders that wait for one QEMU.
 pub(super) const MAX_ORDERS: usize = 8;
+
+/// Which run of which VM's QEMU it is to be done to: another one may be behind the same socket
+/// by the time that the order is taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// The VM.
+    pub(super) uuid: VmUuid,
+    /// The run.
+    pub(super) instance: Instance,
+}
 
 /// What is to be done.
 #[derive(Clone, Debug)]
@@ -26,13 +37,15 @@ pub(super) enum Deed {
 /// Something to be done, and whom to tell how it went.
 #[derive(Debug)]
 pub(super) struct Order {
+    /// To whom, and to nobody else.
+    pub(super) target: Target,
     /// What.
     pub(super) deed: Deed,
     /// Told the picture, or nothing. Nobody may listen any more.
     pub(super) done: oneshot::Sender<Result<Vec<u8>, EffectError>>,
 }
 
-/// Has `deed` done and waits for the outcome, at most `limit`.
+/// Has `deed` done to `target` and waits for the outcome, at most `limit`.
 ///
 /// # Errors
 /// See [`EffectError`].
@@ -41,13 +54,14 @@ pub(super) struct Order {
 /// If dropped, it may or may not be done.
 pub(super) async fn give(
     orders: &mpsc::Sender<Order>,
+    target: Target,
     deed: Deed,
     limit: Duration,
 ) -> Result<Vec<u8>, EffectError> {
     let unreachable = |why: &str| EffectError::Unreachable(why.to_owned());
     let (done, outcome) = oneshot::channel();
     orders
-        .try_send(Order { deed, done })
+        .try_send(Order { target, deed, done })
         .map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 EffectError::Busy("too much waits for this VM's monitor already")

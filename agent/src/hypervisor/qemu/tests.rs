@@ -108,27 +108,42 @@ async fn greet(stream: &mut BufReader<UnixStream>) -> std::io::Result<()> {
     stream.get_mut().write_all(greeting).await
 }
 
-/// Answers one command, and tells which it was.
-async fn reply(stream: &mut BufReader<UnixStream>, uuid: u128) -> std::io::Result<String> {
+/// The next command's name and number.
+async fn hear(stream: &mut BufReader<UnixStream>) -> std::io::Result<(String, serde_json::Value)> {
     let mut line = String::new();
     if stream.read_line(&mut line).await? == 0 {
         return Err(std::io::ErrorKind::UnexpectedEof.into());
     }
     let command: serde_json::Value = serde_json::from_str(&line)?;
     let name = command["execute"].as_str().unwrap().to_owned();
-    let reply = format!(
-        r#"{{"return": {}, "id": {}}}"#,
-        answer(uuid, &name),
-        command["id"]
-    );
-    stream.get_mut().write_all(reply.as_bytes()).await?;
+    Ok((name, command["id"].clone()))
+}
+
+/// Answers the command of this number.
+async fn tell(
+    stream: &mut BufReader<UnixStream>,
+    answer: &str,
+    id: &serde_json::Value,
+) -> std::io::Result<()> {
+    let reply = format!(r#"{{"return": {answer}, "id": {id}}}"#);
+    stream.get_mut().write_all(reply.as_bytes()).await
+}
+
+/// Answers one command, and tells which it was.
+async fn reply(stream: &mut BufReader<UnixStream>, uuid: u128) -> std::io::Result<String> {
+    let (name, id) = hear(stream).await?;
+    tell(stream, &answer(uuid, &name), &id).await?;
     Ok(name)
 }
 
 async fn behave(mut stream: BufReader<UnixStream>, uuid: u128) -> std::io::Result<()> {
     greet(&mut stream).await?;
+    behave_greeted(&mut stream, uuid).await
+}
+
+async fn behave_greeted(stream: &mut BufReader<UnixStream>, uuid: u128) -> std::io::Result<()> {
     loop {
-        reply(&mut stream, uuid).await?;
+        reply(stream, uuid).await?;
     }
 }
 
@@ -259,6 +274,168 @@ async fn a_peer_may_change_its_mind() {
         .await;
     assert_eq!(changed.vms.len(), 1);
     assert_eq!(changed.vms[&vm(2)].state, VmState::Running);
+}
+
+#[tokio::test]
+async fn what_is_for_one_qemu_is_not_done_to_its_successor() {
+    let host = Host::start();
+    host.make_directory();
+    let (next, step) = mpsc::channel::<()>(4);
+    let step = Arc::new(tokio::sync::Mutex::new(step));
+    let (asked, mut was_asked) = mpsc::channel::<String>(64);
+    let _peer = host.serve("a", move |mut stream, number| {
+        let (step, asked) = (Arc::clone(&step), asked.clone());
+        async move {
+            greet(&mut stream).await?;
+            if number == 0 {
+                tokio::select! {
+                    ended = behave_greeted(&mut stream, 1) => return ended,
+                    _ = async { step.lock().await.recv().await } => return Ok(()),
+                }
+            }
+            reply(&mut stream, 2).await?;
+            asked.send("greeted".to_owned()).await.unwrap();
+            step.lock().await.recv().await;
+            loop {
+                asked.send(reply(&mut stream, 2).await?).await.unwrap();
+            }
+        }
+    });
+    host.until(|now| now.vms.contains_key(&vm(1))).await;
+    next.send(()).await.unwrap();
+    assert_eq!(was_asked.recv().await.as_deref(), Some("greeted"));
+    // The other one is connected, and did not tell yet that it is another.
+    let (outcome, _) = tokio::join!(host.hypervisor.inject_nmi(vm(1)), next.send(()));
+    assert!(
+        matches!(outcome, Err(EffectError::NotDone(_))),
+        "{outcome:?}"
+    );
+    host.until(|now| now.vms.contains_key(&vm(2))).await;
+    host.hypervisor.inject_nmi(vm(2)).await.unwrap();
+    let mut interrupts = 0;
+    while let Ok(command) = was_asked.try_recv() {
+        interrupts += usize::from(command == "inject-nmi");
+    }
+    assert_eq!(interrupts, 1, "its own alone");
+}
+
+#[tokio::test]
+async fn nothing_is_done_to_a_qemu_that_did_not_tell_what_it_is() {
+    let host = Host::start();
+    host.make_directory();
+    let (asked, mut was_asked) = mpsc::channel::<()>(64);
+    let silent = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_silent = Arc::clone(&silent);
+    let _peer = host.serve("a", move |mut stream, number| {
+        let (silent, asked) = (Arc::clone(&is_silent), asked.clone());
+        async move {
+            greet(&mut stream).await?;
+            reply(&mut stream, 1).await?;
+            if number == 0 {
+                // Once the devices were asked for, everything was told.
+                let mut lists = 0;
+                while lists < 3 {
+                    lists += usize::from(reply(&mut stream, 1).await? == "qom-list");
+                }
+                return Ok(());
+            }
+            let mut line = String::new();
+            while stream.read_line(&mut line).await? > 0 {
+                if line.contains("inject-nmi") {
+                    silent.store(true, std::sync::atomic::Ordering::Relaxed);
+                }
+                asked.send(()).await.unwrap();
+                line.clear();
+            }
+            Ok(())
+        }
+    });
+    host.until(|now| now.stale.contains_key(&vm(1))).await;
+    was_asked.recv().await.unwrap();
+    let until_silent = host.until(|now| {
+        let why = now.stale.get(&vm(1));
+        why.is_some_and(|why| why.contains("did not answer"))
+    });
+    until_silent.await;
+    let outcome = host.hypervisor.inject_nmi(vm(1)).await;
+    assert!(
+        matches!(outcome, Err(EffectError::NotDone(_))),
+        "{outcome:?}"
+    );
+    assert!(!silent.load(std::sync::atomic::Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn who_breaks_the_protocol_again_and_again_is_tried_ever_less_often() {
+    let host = Host::start();
+    host.make_directory();
+    let (connected, mut connections) = mpsc::channel::<std::time::Instant>(64);
+    let _peer = host.serve("a", move |mut stream, _| {
+        let connected = connected.clone();
+        async move {
+            connected.send(std::time::Instant::now()).await.unwrap();
+            greet(&mut stream).await?;
+            // Once the devices were asked for, everything was told.
+            let mut lists = 0;
+            while lists < 3 {
+                lists += usize::from(reply(&mut stream, 1).await? == "qom-list");
+            }
+            stream.get_mut().write_all(b"nonsense").await
+        }
+    });
+    let mut times = Vec::new();
+    while times.len() < 6 {
+        let next = timeout(SOON, connections.recv()).await.expect("in time");
+        times.push(next.unwrap());
+    }
+    let between = times[5] - times[0];
+    // Of 100, 200, 400, 800 and 1600 ms half at least.
+    assert!(between >= Duration::from_millis(1550), "{between:?}");
+}
+
+#[tokio::test]
+async fn what_lies_at_a_served_sockets_path_is_reported_and_served_next() {
+    let host = Host::start();
+    host.make_directory();
+    let first = host.serve("a", |stream, _| behave(stream, 1));
+    host.until(|now| now.vms.contains_key(&vm(1))).await;
+    std::fs::remove_file(host.at("a")).unwrap();
+    let _second = host.serve("a", |stream, _| behave(stream, 2));
+    let both = host.until(|now| !now.providers[0].trouble.is_empty()).await;
+    let trouble = &both.providers[0].trouble;
+    assert!(trouble.contains("another socket"), "{trouble}");
+    assert!(both.stale.is_empty(), "the first one answers");
+    host.hypervisor.inject_nmi(vm(1)).await.unwrap();
+    drop(first);
+    let after = host.until(|now| now.vms.contains_key(&vm(2))).await;
+    assert_eq!(after.providers[0].trouble, "");
+}
+
+#[tokio::test]
+async fn a_property_of_an_unexpected_type_costs_that_console_alone() {
+    let host = Host::start();
+    host.make_directory();
+    let _peer = host.serve("a", async |mut stream: BufReader<UnixStream>, _| {
+        greet(&mut stream).await?;
+        let mut gets = 0;
+        loop {
+            let (name, id) = hear(&mut stream).await?;
+            let devices = r#"[{"name": "a", "type": "child<pci-serial>"},
+                {"name": "b", "type": "child<pci-serial>"},
+                {"name": "c", "type": "child<pci-serial>"}]"#;
+            let answer = match name.as_str() {
+                "qom-list" if gets == 0 => devices.to_owned(),
+                "qom-get" => {
+                    gets += 1;
+                    ["null", "7", r#""serial0""#][(gets - 1) % 3].to_owned()
+                }
+                _ => answer(1, &name),
+            };
+            tell(&mut stream, &answer, &id).await?;
+        }
+    });
+    let served = host.until(|now| now.vms.contains_key(&vm(1))).await;
+    assert_eq!(served.vms[&vm(1)].consoles.len(), 1);
 }
 
 #[tokio::test]

@@ -151,3 +151,28 @@ proptest! {
         prop_assert_eq!(backend(&filename, None).1, unix_at(&path));
     }
 }
+
+#[test]
+fn what_no_other_qemu_has_is_told_from_what_it_may() {
+    let end = |filename: &str| {
+        own_end(&Chardev {
+            label: "x".to_owned(),
+            filename: filename.to_owned(),
+            frontend_open: true,
+        })
+    };
+    assert_eq!(end("pty:/dev/pts/3").as_deref(), Some("pty:/dev/pts/3"));
+    let socket = Some("unix:/run/a,server=on");
+    assert_eq!(end("unix:/run/a,server=on").as_deref(), socket);
+    assert_eq!(end("disconnected:unix:/run/a,server=on").as_deref(), socket);
+    // A log's socket, say, which all QEMUs of the host connect to.
+    for shared in [
+        "unix:/run/log",
+        "null",
+        "file",
+        "tcp:127.0.0.1:1,server=on",
+        "",
+    ] {
+        assert_eq!(end(shared), None, "{shared}");
+    }
+}

@@ -2,21 +2,41 @@
 
 use proptest::prelude::*;
 
+use super::super::process::Process;
 use super::*;
-use crate::hypervisor::new_conflicts;
+use crate::hypervisor::{Instance, new_conflicts};
 
 fn uuid(number: u128) -> VmUuid {
     VmUuid::new(uuid::Uuid::from_u128(number))
 }
 
 fn serving(number: u128, instance: u64) -> Standing {
+    answering(number, true, instance, &instance.to_string())
+}
+
+/// A QEMU that has this end, behind a socket that this process made.
+fn answering(number: u128, claimed: bool, process: u64, end: &str) -> Standing {
     let facts = Facts {
         uuid: uuid(number),
+        claimed,
+        ends: [end.to_owned()].into(),
         name: "vm".into(),
         state: VmState::Running,
         consoles: Vec::new(),
     };
-    Standing::Serving(Arc::new(facts), Instance(instance))
+    let peer = Peer {
+        process: Some(Process {
+            id: 1,
+            started: process,
+        }),
+        instance: Instance(process),
+        place: (0, 0),
+    };
+    Standing::Serving {
+        facts: Arc::new(facts),
+        peer,
+        trouble: None,
+    }
 }
 
 fn path(name: &str) -> PathBuf {
@@ -26,7 +46,7 @@ fn path(name: &str) -> PathBuf {
 impl View {
     fn holder(&self, number: u128) -> Option<PathBuf> {
         let holder = self.holders.get(&uuid(number));
-        holder.map(|(path, _)| path.clone())
+        holder.map(|holding| holding.path.clone())
     }
 }
 
@@ -83,6 +103,52 @@ fn two_monitors_of_one_qemu_are_no_conflict() {
     let view = claims.view();
     assert_eq!(view.vms.len(), 1);
     assert!(view.conflicts.is_empty());
+}
+
+#[test]
+fn two_qemus_whose_sockets_one_process_made_are_two() {
+    let mut claims = Claims::default();
+    claims.set(&path("a"), answering(1, true, 10, "pty:/dev/pts/1"));
+    claims.set(&path("b"), answering(1, true, 10, "pty:/dev/pts/2"));
+    assert_eq!(claims.view().conflicts.len(), 1);
+    let mut claims = Claims::default();
+    claims.set(&path("a"), answering(1, false, 10, "pty:/dev/pts/1"));
+    claims.set(&path("b"), answering(2, false, 10, "pty:/dev/pts/2"));
+    assert_eq!(claims.view().vms.len(), 2);
+}
+
+#[test]
+fn one_qemu_without_a_uuid_is_one_vm_by_the_first_of_its_paths() {
+    let mut claims = Claims::default();
+    claims.set(&path("b"), answering(2, false, 10, "pty:/dev/pts/1"));
+    assert_eq!(holder(&claims, 2), Some(path("b")));
+    claims.set(&path("a"), answering(1, false, 10, "pty:/dev/pts/1"));
+    let view = claims.view();
+    assert_eq!(view.vms.keys().collect::<Vec<_>>(), [&uuid(1)]);
+    assert_eq!(view.holder(1), Some(path("a")));
+    assert!(view.conflicts.is_empty());
+    // It is gone as a whole, or not at all; what is left then is another one.
+    claims.set(&path("a"), Standing::Ended);
+    assert_eq!(holder(&claims, 2), Some(path("b")));
+}
+
+#[test]
+fn what_is_wrong_with_a_served_socket_is_told_last() {
+    let mut claims = Claims::default();
+    let Standing::Serving { facts, peer, .. } = serving(1, 10) else {
+        panic!("it serves");
+    };
+    let trouble = Some("replaced".into());
+    let serving = Standing::Serving {
+        facts,
+        peer,
+        trouble,
+    };
+    claims.set(&path("a"), serving);
+    claims.set(&path("b"), Standing::Lost("is held".into()));
+    let troubles: Vec<_> = claims.troubles().map(|(path, _)| path.to_owned()).collect();
+    assert_eq!(troubles, [path("b"), path("a")]);
+    assert!(claims.view().stale.is_empty());
 }
 
 #[test]
@@ -149,10 +215,10 @@ proptest! {
                 None => claims.remove(&socket),
             }
             let view = claims.view();
-            for (uuid, (held_by, _)) in &before.holders {
+            for (uuid, Holding { path: held_by, .. }) in &before.holders {
                 let lived = before.vms.get(uuid).is_some_and(|vm| vm.state != VmState::Off);
                 if lived && *held_by != socket {
-                    let now = view.holders.get(uuid).map(|(path, _)| path);
+                    let now = view.holders.get(uuid).map(|it| &it.path);
                     prop_assert_eq!(now, Some(held_by));
                 }
             }
