@@ -1,12 +1,13 @@
 //! Guests that boot, and what each of them writes, does not write and does not read.
 
+use serde_json::json;
 use vmconsole_proto::v1;
-use vmconsole_tests::client::{Attached, open};
+use vmconsole_tests::client::{Attached, Client, open};
 use vmconsole_tests::image::{Kernel, Logins};
 use vmconsole_tests::qemu::{Boot, Chardev, Qemu, QemuOptions, SERIAL0};
 
-use super::{Code, Doctor, Severity, diagnosed, found, reported, says};
-use crate::host::QemuHost;
+use super::{Code, Doctor, PAUSE, Severity, diagnosed, found, reported, says};
+use crate::host::{BOUND, QemuHost};
 
 /// More than a serial port and the socket's reader in QEMU take when nobody reads.
 const MUCH: usize = 4096;
@@ -37,11 +38,27 @@ async fn types(host: &QemuHost, vm: &str, bytes: Vec<u8>) -> Attached {
     attached
 }
 
+/// Waits until the VM's first serial port is attached.
+async fn attached(client: &Client, vm: &str) {
+    let is = |console: &v1::Console| {
+        let state = console.state.as_ref();
+        console.vm_name == vm
+            && console.alias == SERIAL0
+            && state.is_some_and(|state| state.availability() == v1::Availability::Attached)
+    };
+    let looking = async {
+        while !client.list().await.is_ok_and(|all| all.iter().any(is)) {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    tokio::time::timeout(BOUND, looking).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_guest_writes_and_reads_tells_what_is_wrong_with_it() {
     let host = QemuHost::start();
     let client = host.client().await;
-    let _firmware = boots(&host, "firmware", true, quiet(false, ""));
+    let mut firmware = boots(&host, "firmware", true, quiet(false, ""));
     let _no_login = boots(&host, "no-login", false, quiet(true, ""));
     let _silent = boots(&host, "silent", false, quiet(false, ""));
     let panic = boots(
@@ -50,8 +67,14 @@ async fn what_a_guest_writes_and_reads_tells_what_is_wrong_with_it() {
         false,
         quiet(true, "panic=0 rdinit=/nowhere"),
     );
-    let diskless = boots(&host, "diskless", true, Boot::Firmware);
+    let mut diskless = boots(&host, "diskless", true, Boot::Firmware);
     let mut works = boots(&host, "works", false, Boot::Linux(Kernel::default()));
+
+    // What firmware writes at once may have been written before anybody was attached.
+    for qemu in [&mut firmware, &mut diskless] {
+        attached(&client, qemu.name()).await;
+        qemu.monitor().run("system_reset", &json!({}));
+    }
 
     let problem = Severity::Problem;
     let nothing = (Code::FirmwareOnly, problem);
