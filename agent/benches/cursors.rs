@@ -147,6 +147,7 @@ async fn attached(tasks: &Tasks, viewers: usize) -> (Arc<dyn OutputSink>, Vec<Vi
             session: SessionId::random(),
             proxy: PeerIdentity::new("spiffe://test/proxy"),
             since: SystemTime::now(),
+            away: None,
         };
         let request = JoinRequest {
             participant,

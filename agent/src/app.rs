@@ -218,7 +218,14 @@ fn routes(
     tasks: &Tasks,
 ) -> Result<(HealthReporter, Routes), StartError> {
     let session_metrics = SessionMetrics::register(metrics.registry())?;
-    let sessions = Sessions::new(config.limits.sessions, tasks.token(), session_metrics);
+    let sessions = Arc::new(Sessions::new(
+        config.limits.sessions,
+        config.limits.resume_grace,
+        tasks.token(),
+        session_metrics,
+    ));
+    let kept = sessions.clone();
+    tasks.spawn("sessions", async move { kept.keep().await });
     let diagnosis = Diagnosis::new(config, hypervisor.inventory());
     let effects = Effects::new(
         hypervisor,
@@ -234,7 +241,7 @@ fn routes(
         registry.directory(),
         registry.listed(),
         Served {
-            sessions: Arc::new(sessions),
+            sessions,
             effects,
             diagnosis,
         },

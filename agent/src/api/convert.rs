@@ -83,6 +83,7 @@ fn participant(who: &Participant, writer: bool) -> v1::Participant {
         subject: String::new(),
         writer,
         since: time(who.since),
+        away_since: who.away.and_then(time),
     }
 }
 
@@ -145,12 +146,12 @@ pub(super) fn opened(opened: &Opened, mode: v1::Mode, input_window: u64) -> v1::
         write_epoch: opened.epoch.0,
         position: Some(position(opened.position)),
         oldest: Some(position(opened.oldest)),
-        next_input_offset: Some(0),
+        next_input_offset: Some(opened.next_input),
         input_window,
         expires: None,
         heartbeat: None,
         roster: Some(roster(&opened.roster)),
-        resume_token: Vec::new(),
+        resume_token: opened.token.as_bytes().to_vec(),
     }
 }
 
@@ -236,10 +237,10 @@ pub(super) fn event(event: Event) -> v1::StreamConsoleResponse {
         Event::Writer(change, you_write) => {
             Message::WriterChanged(writer_changed(&change, you_write))
         }
-        Event::WriterRefused(why, holder) => Message::WriterRefused(v1::WriterRefused {
-            reason: reason(why).into(),
+        Event::WriterRefused(holder, queue_place) => Message::WriterRefused(v1::WriterRefused {
+            reason: v1::Reason::LeaseHeld.into(),
             holder: holder.as_ref().map(|holder| participant(holder, true)),
-            queue_place: 0,
+            queue_place,
         }),
         Event::Roster(who) => Message::Roster(roster(&who)),
         Event::State(now) => Message::ConsoleState(state(&now)),

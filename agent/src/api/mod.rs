@@ -8,6 +8,7 @@ mod convert;
 mod diagnose;
 mod effects;
 mod list;
+mod listening;
 mod open;
 mod refusal;
 mod server;

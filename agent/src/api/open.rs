@@ -16,7 +16,7 @@ use crate::core::output::Start;
 use crate::core::reason::Reason;
 use crate::core::window::{MAX_WINDOW, MIN_WINDOW};
 use crate::hypervisor::Vm;
-use crate::session::OpenRequest;
+use crate::session::{LastHeard, OpenRequest, ResumeError, Token};
 
 /// The longest reason for a takeover, in bytes.
 const MAX_TAKEOVER_REASON: usize = 256;
@@ -42,6 +42,7 @@ fn unsupported(what: &str) -> Refusal {
 pub(super) fn request(
     open: &v1::Open,
     proxy: PeerIdentity,
+    heard: LastHeard,
 ) -> Result<(OpenRequest, v1::Mode), Refusal> {
     check_unserved(open)?;
     let mode = v1::Mode::try_from(open.mode).map_err(|_| {
@@ -54,12 +55,10 @@ pub(super) fn request(
         v1::Mode::Unspecified | v1::Mode::View => None,
         v1::Mode::WriteIfFree => Some(Claim::IfFree),
         v1::Mode::WriteTakeover => Some(Claim::Takeover),
-        v1::Mode::WriteQueue => return Err(unsupported("mode WRITE_QUEUE")),
+        v1::Mode::WriteQueue => Some(Claim::Queue),
     };
-    if open.takeover_reason.len() > MAX_TAKEOVER_REASON {
-        let message = format!("takeover_reason may have {MAX_TAKEOVER_REASON} bytes at most");
-        return Err(refuse(Reason::BadRequest, message));
-    }
+    check_takeover_reason(&open.takeover_reason)
+        .map_err(|message| refuse(Reason::BadRequest, message))?;
     let request = OpenRequest {
         proxy,
         claim,
@@ -68,8 +67,48 @@ pub(super) fn request(
         displace_holder: open.displace_outside_holder,
         start: start(open.start.as_ref())?,
         output_window: output_window(open.output_window)?,
+        resume: resume(&open.resume_token)?,
+        heard,
     };
     Ok((request, mode))
+}
+
+fn check_takeover_reason(reason: &str) -> Result<(), String> {
+    if reason.len() > MAX_TAKEOVER_REASON {
+        return Err(format!(
+            "takeover_reason may have {MAX_TAKEOVER_REASON} bytes at most"
+        ));
+    }
+    Ok(())
+}
+
+/// How a running session asks for the lease, and the reason that it gives.
+///
+/// # Errors
+/// What is malformed.
+pub(super) fn writer_request(request: &v1::RequestWriter) -> Result<(Claim, &str), String> {
+    check_takeover_reason(&request.takeover_reason)?;
+    let claim = match v1::Mode::try_from(request.mode) {
+        Ok(v1::Mode::WriteIfFree) => Claim::IfFree,
+        Ok(v1::Mode::WriteQueue) => Claim::Queue,
+        Ok(v1::Mode::WriteTakeover) => Claim::Takeover,
+        Ok(v1::Mode::Unspecified | v1::Mode::View) | Err(_) => {
+            return Err("a RequestWriter without a mode to write in came".to_owned());
+        }
+    };
+    Ok((claim, &request.takeover_reason))
+}
+
+/// A token of a length that this agent never gave out is as unknown as any other.
+fn resume(token: &[u8]) -> Result<Option<Token>, Refusal> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let unknown = || {
+        let error = ResumeError::Unknown;
+        refuse(Reason::ResumeRefused, error.to_string())
+    };
+    Token::from_wire(token).map(Some).ok_or_else(unknown)
 }
 
 fn check_unserved(open: &v1::Open) -> Result<(), Refusal> {
@@ -85,7 +124,6 @@ fn check_unserved(open: &v1::Open) -> Result<(), Refusal> {
         (open.wait_for_start, "wait_for_start"),
         (open.end_when_stopped, "end_when_stopped"),
         (open.heartbeat.is_some(), "heartbeat"),
-        (!open.resume_token.is_empty(), "resume_token"),
     ];
     match asked.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => Err(unsupported(what)),

@@ -29,10 +29,12 @@ use tonic::service::Routes;
 use tower::Service as _;
 use tracing::{debug, info, warn};
 
+use super::listening::Listening;
 use super::refusal::status;
 use super::service::Proxy;
 use crate::core::reason::Reason;
 use crate::metrics::{MetricsError, counter, gauge};
+use crate::session::LastHeard;
 use crate::shutdown::Tasks;
 use crate::tls::{AllowList, Handshakes, Peer, Secured};
 
@@ -219,10 +221,12 @@ impl GrpcServer {
         };
         let _active = Active::new(&self.metrics.active);
         // Boxed, so that the room of the handshake is not held by what comes after it.
-        Box::pin(self.speak(TokioIo::new(Box::new(io)), peer, stop)).await;
+        let heard = LastHeard::now();
+        let io = Listening::new(Box::new(io), heard.clone());
+        Box::pin(self.speak(TokioIo::new(io), peer, heard, stop)).await;
     }
 
-    async fn speak<I>(self: Arc<Self>, io: I, peer: Peer, stop: CancellationToken)
+    async fn speak<I>(self: Arc<Self>, io: I, peer: Peer, heard: LastHeard, stop: CancellationToken)
     where
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
@@ -236,7 +240,10 @@ impl GrpcServer {
             ),
         }
         let protocol = self.protocol();
-        let service = service_fn(move |request| self.clone().call(proxy.clone(), request));
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(heard.clone());
+            self.clone().call(proxy.clone(), request)
+        });
         let connection = protocol.serve_connection(io, service);
         tokio::pin!(connection);
         let ended = tokio::select! {

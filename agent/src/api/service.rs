@@ -23,8 +23,8 @@ use crate::core::id::PeerIdentity;
 use crate::core::input::INPUT_WINDOW;
 use crate::core::reason::Reason;
 use crate::diagnosis::{Diagnosis, Usage};
-use crate::session::Sessions;
 use crate::session::effects::Effects;
+use crate::session::{LastHeard, Sessions};
 use crate::shutdown::Tasks;
 
 /// The proxy that a call came through: in every admitted request's extensions.
@@ -120,12 +120,12 @@ impl ConsoleApi {
 
     async fn open(
         &self,
-        proxy: PeerIdentity,
+        (proxy, heard): (PeerIdentity, LastHeard),
         mut messages: Streaming<v1::StreamConsoleRequest>,
     ) -> Result<BoxStream<v1::StreamConsoleResponse>, Refusal> {
         let first =
             stream::first_message(&mut messages, self.limits.first_message, &self.draining).await?;
-        let (request, mode) = open::request(&first, proxy)?;
+        let (request, mode) = open::request(&first, proxy, heard)?;
         let console = open::console(&self.directory(), first.console.as_ref())?;
         let (opened, session, inbound) = self
             .sessions
@@ -149,6 +149,13 @@ fn proxy<T>(request: &Request<T>) -> Result<PeerIdentity, Status> {
             "the call came by no known way",
         )),
     }
+}
+
+/// The last sign of life of the connection that a call came by.
+fn last_heard<T>(request: &Request<T>) -> LastHeard {
+    // One of the call itself, if the connection keeps none.
+    let heard = request.extensions().get::<LastHeard>();
+    heard.cloned().unwrap_or_default()
 }
 
 type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -248,7 +255,8 @@ impl ConsoleService for ConsoleApi {
     ) -> Result<Response<Self::StreamConsoleStream>, Status> {
         let proxy = proxy(&request)?;
         let name = proxy.clone();
-        self.open(proxy, request.into_inner())
+        let heard = last_heard(&request);
+        self.open((proxy, heard), request.into_inner())
             .await
             .map(Response::new)
             .map_err(|(reason, refusal)| {

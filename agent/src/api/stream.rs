@@ -11,7 +11,7 @@ use vmconsole_proto::v1::stream_console_request::Message as Request;
 use vmconsole_proto::v1::stream_console_response::Message as Response;
 
 use super::convert;
-use super::open::Refusal;
+use super::open::{self, Refusal};
 use super::refusal::{code, status};
 use crate::core::lease::Epoch;
 use crate::core::position::{Generation, Position};
@@ -64,12 +64,17 @@ pub(super) async fn take_messages(
     // Once the session is ending, what the client sends stays with HTTP/2.
     while !inbound.is_closed() {
         match messages.message().await {
-            Ok(Some(request)) => take(request, &inbound),
+            Ok(Some(request)) => {
+                inbound.heard();
+                take(request, &inbound);
+            }
             // A client that has said all that it will may still want to hear.
             Ok(None) => return,
             Err(broken) => {
-                let (reason, detail) = broken_stream(&broken);
-                return inbound.close(reason, &detail);
+                return match broken_stream(&broken) {
+                    (Reason::TransportLost, detail) => inbound.lost(&detail),
+                    (reason, detail) => inbound.close(reason, &detail),
+                };
             }
         }
     }
@@ -86,9 +91,11 @@ fn take(request: v1::StreamConsoleRequest, inbound: &Inbound) {
         },
         Some(Request::Ping(ping)) => inbound.ping(ping.nonce),
         Some(Request::Detach(_)) => inbound.close(Reason::ClientDetached, ""),
-        Some(Request::RequestWriter(_) | Request::ReleaseWriter(_)) => {
-            inbound.refuse_writer(Reason::Unsupported);
-        }
+        Some(Request::RequestWriter(request)) => match open::writer_request(&request) {
+            Ok((claim, reason)) => inbound.request_writer(claim, reason),
+            Err(wrong) => inbound.close(Reason::BadRequest, &wrong),
+        },
+        Some(Request::ReleaseWriter(_)) => inbound.release_writer(),
         Some(Request::Reauthenticate(_)) => {
             inbound.close(
                 Reason::Unsupported,

@@ -82,6 +82,8 @@ pub const HANDSHAKES: Number = number(512, 1, 65_536);
 pub const HANDSHAKE_SECONDS: Number = number(10, 1, 60);
 /// `limits.first_message_seconds`.
 pub const FIRST_MESSAGE_SECONDS: Number = number(10, 1, 60);
+/// `limits.resume_grace_seconds`.
+pub const RESUME_GRACE_SECONDS: Number = number(30, 0, 30);
 /// `limits.viewers_per_console`.
 pub const VIEWERS_PER_CONSOLE: Number = number(256, 1, 65_536);
 /// `limits.sessions`.
@@ -209,6 +211,9 @@ pub struct Limits {
     pub handshake: Duration,
     /// How long a new stream may take to say what it wants.
     pub first_message: Duration,
+    /// How long a session whose stream broke may be taken up again, counted from when its
+    /// client was last heard.
+    pub resume_grace: Duration,
     /// Sessions on one console at once.
     pub viewers_per_console: usize,
     /// Sessions at once in all.

@@ -85,6 +85,7 @@ pub(super) struct Limits {
     pub(super) handshakes: Option<Spanned<i64>>,
     pub(super) handshake_seconds: Option<Spanned<i64>>,
     pub(super) first_message_seconds: Option<Spanned<i64>>,
+    pub(super) resume_grace_seconds: Option<Spanned<i64>>,
     pub(super) viewers_per_console: Option<Spanned<i64>>,
     pub(super) sessions: Option<Spanned<i64>>,
     pub(super) watchers: Option<Spanned<i64>>,

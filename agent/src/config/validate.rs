@@ -10,7 +10,7 @@ use super::error::{ConfigError, Source};
 use super::{
     Access, CONNECTIONS, Config, Console, DEFAULT_GRPC_LISTEN, DEFAULT_HTTP_LISTEN, DRAIN_SECONDS,
     FIRST_MESSAGE_SECONDS, Grpc, HANDSHAKE_SECONDS, HANDSHAKES, Http, Limits, Log, LogFormat,
-    LogLevel, MAX_ALLOWED_CLIENTS, MAX_LISTEN, Number, RING_BYTES, SESSIONS,
+    LogLevel, MAX_ALLOWED_CLIENTS, MAX_LISTEN, Number, RESUME_GRACE_SECONDS, RING_BYTES, SESSIONS,
     STREAMS_PER_CONNECTION, VIEWERS_PER_CONSOLE, WATCHERS, raw,
 };
 
@@ -147,6 +147,7 @@ fn limits(raw: &raw::Limits, source: &Source<'_>) -> Result<Limits, ConfigError>
     let streams = "limits.streams_per_connection";
     let handshake = "limits.handshake_seconds";
     let first = "limits.first_message_seconds";
+    let grace = "limits.resume_grace_seconds";
     let viewers = "limits.viewers_per_console";
     Ok(Limits {
         connections: whole(&raw.connections, "limits.connections", &CONNECTIONS, s)?,
@@ -159,6 +160,7 @@ fn limits(raw: &raw::Limits, source: &Source<'_>) -> Result<Limits, ConfigError>
         handshakes: whole(&raw.handshakes, "limits.handshakes", &HANDSHAKES, s)?,
         handshake: seconds(&raw.handshake_seconds, handshake, &HANDSHAKE_SECONDS, s)?,
         first_message: seconds(&raw.first_message_seconds, first, &FIRST_MESSAGE_SECONDS, s)?,
+        resume_grace: seconds(&raw.resume_grace_seconds, grace, &RESUME_GRACE_SECONDS, s)?,
         viewers_per_console: whole(&raw.viewers_per_console, viewers, &VIEWERS_PER_CONSOLE, s)?,
         sessions: whole(&raw.sessions, "limits.sessions", &SESSIONS, s)?,
         watchers: whole(&raw.watchers, "limits.watchers", &WATCHERS, s)?,

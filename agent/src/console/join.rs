@@ -1,11 +1,10 @@
 //! Who may be attached, and with the lease or without it. Says so; attaches nobody.
 
 use super::shared::Shared;
-use super::state::{Availability, ConsoleState, Participant, WriterChange};
+use super::state::{Availability, ConsoleState, Participant};
 use crate::core::id::SessionId;
 use crate::core::lease::Claim;
 use crate::core::output::Start;
-use crate::core::reason::Reason;
 
 /// How a session wants to be attached.
 #[derive(Clone, Debug)]
@@ -86,7 +85,7 @@ impl Shared {
         }
     }
 
-    fn lease_held(&self, holder: SessionId) -> JoinError {
+    pub(super) fn lease_held(&self, holder: SessionId) -> JoinError {
         match self.seats.get(&holder) {
             Some(seat) => JoinError::LeaseHeld(Box::new(seat.participant.clone())),
             None => JoinError::Gone,
@@ -101,31 +100,5 @@ impl Shared {
         let mut state = self.state.clone();
         "it is about to be attached, try again".clone_into(&mut state.detail);
         JoinError::Unavailable(Box::new(state))
-    }
-
-    pub(super) fn claim_at_join(&mut self, request: &JoinRequest) -> Result<(), JoinError> {
-        let Some(claim) = request.claim else {
-            return Ok(());
-        };
-        match self.lease.claim(request.participant.session, claim) {
-            Ok(displaced) => {
-                if let Some(loser) = displaced.and_then(|loser| self.seats.get_mut(&loser)) {
-                    loser.input.refuse_pending(Reason::TakenOver);
-                    loser.answers.notify_one();
-                }
-                self.writer = WriterChange {
-                    writer: Some(request.participant.clone()),
-                    epoch: self.lease.epoch(),
-                    reason: displaced.map(|_| Reason::TakenOver),
-                    takeover_reason: match displaced {
-                        Some(_) => request.takeover_reason.clone(),
-                        None => String::new(),
-                    },
-                };
-                Ok(())
-            }
-            Err(_) if request.view_otherwise => Ok(()),
-            Err(holder) => Err(self.lease_held(holder)),
-        }
     }
 }

@@ -16,7 +16,7 @@ use super::metrics::ConsoleMetrics;
 use super::shared::{Seat, Shared};
 use super::state::{Status, Target};
 use super::viewer::Viewer;
-use crate::core::id::{ConsoleId, SessionId};
+use crate::core::id::{ConsoleId, StreamId};
 use crate::core::input::{InputError, InputQueue};
 use crate::core::lease::Epoch;
 use crate::core::output::{Cursor, OutputLog};
@@ -116,68 +116,63 @@ impl Console {
         else {
             return Err(JoinError::NotRunning);
         };
-        if let Err(refused) = shared.claim_at_join(&request) {
-            shared.close_cursor(start);
-            return Err(refused);
-        }
         let order = shared.next_order;
         shared.next_order += 1;
+        let stream = StreamId::first(session);
         let seat = Seat {
-            participant: request.participant,
+            participant: request.participant.clone(),
             input: InputQueue::default(),
+            stream: stream.number,
             answers: answers.clone(),
             order,
         };
         shared.seats.insert(session, seat);
+        if let Err(refused) = shared.claim_at_join(&request) {
+            shared.seats.remove(&session);
+            shared.close_cursor(start);
+            return Err(refused);
+        }
         shared.roster_version += 1;
-        let viewer = Viewer::new(
-            self.clone(),
-            session,
-            start,
-            answers,
-            self.changed.subscribe(),
-            &shared,
-        );
+        let changed = self.changed.subscribe();
+        let viewer = Viewer::new(self.clone(), stream, start, answers, changed, &shared);
         drop(shared);
         self.announce_writer();
         Ok(viewer)
     }
 
-    /// Takes a session off, for `reason`, and its lease with it.
-    pub(super) fn leave(&self, session: SessionId, cursor: Cursor, reason: Reason) {
+    /// Takes a stream's viewer off, and if it is its session's newest, the session, for
+    /// `reason`, and its lease with it.
+    pub(super) fn leave(&self, stream: StreamId, cursor: Cursor, reason: Reason) {
         let mut shared = self.shared.lock();
         let before = shared.allocated();
         shared.close_cursor(cursor);
         self.count_ring(before, shared.allocated());
-        shared.seats.remove(&session);
+        if shared.seat(stream).is_none() {
+            return;
+        }
+        shared.seats.remove(&stream.session);
         shared.roster_version += 1;
-        shared.release(session, reason);
+        shared.lease.withdraw(stream.session);
+        shared.release(stream.session, reason);
         drop(shared);
         self.announce_writer();
     }
 
-    /// Takes the lease off a session that goes on, or ends. What it typed and was not written
-    /// is refused.
-    pub fn release(&self, session: SessionId, reason: Reason) {
-        if self.shared.lock().release(session, reason) {
-            self.announce_writer();
-        }
-    }
-
-    /// Takes a session's input towards the guest, or refuses it.
+    /// Takes a session's input towards the guest, or refuses it. What comes of a stream that is
+    /// not the session's newest is passed over: its client sends it again.
     ///
     /// # Errors
     /// [`InputError`] if the client broke the rules of offset and window.
     pub fn input(
         &self,
-        session: SessionId,
+        stream: StreamId,
         offset: u64,
         epoch: Epoch,
         bytes: &[u8],
     ) -> Result<(), InputError> {
         let mut shared = self.shared.lock();
-        let verdict = shared.may_write(session, epoch);
-        let Some(seat) = shared.seats.get_mut(&session) else {
+        let verdict = shared.may_write(stream.session, epoch);
+        let Some(seat) = shared.seat(stream) else {
             return Ok(());
         };
         let pushed = seat.input.push(offset, epoch, bytes, verdict);
@@ -190,7 +185,7 @@ impl Console {
         pushed
     }
 
-    fn announce_writer(&self) {
+    pub(super) fn announce_writer(&self) {
         self.writer_changed.notify_one();
         self.wake();
         self.list();

@@ -20,6 +20,7 @@ mod displace;
 mod effects;
 mod feed;
 mod join;
+mod lasting;
 mod live;
 mod metrics;
 mod pump;
@@ -29,8 +30,10 @@ mod report;
 mod shared;
 mod state;
 mod viewer;
+mod writer;
 
 pub use join::{JoinError, JoinRequest};
+pub use lasting::{RejoinRequest, Rejoined};
 pub use live::Console;
 pub use metrics::ConsoleMetrics;
 pub use recent::{MAX_BEGINNING, MAX_NEWEST, Recent};
@@ -40,6 +43,7 @@ pub use state::{
     WriterChange, stamp_to_time,
 };
 pub use viewer::{Item, Viewer};
+pub use writer::WriterAnswer;
 
 /// The most bytes of output in one message.
 pub const MAX_FRAME: usize = 64 * 1024;

@@ -15,7 +15,7 @@ use super::displace::Displacing;
 use super::effects::Effects;
 use super::state::{Availability, ConsoleState, Participant, Roster, Target, WriterChange};
 use crate::core::gather::Gather;
-use crate::core::id::SessionId;
+use crate::core::id::{SessionId, StreamId};
 use crate::core::input::InputQueue;
 use crate::core::lease::{Epoch, Lease, NotTheWriter};
 use crate::core::output::{Cursor, OutputLog};
@@ -41,6 +41,8 @@ pub(super) async fn at(time: Option<Instant>) {
 pub(super) struct Seat {
     pub(super) participant: Participant,
     pub(super) input: InputQueue,
+    /// Its newest stream: what any other does counts for nothing.
+    pub(super) stream: u32,
     /// Wakes this session alone: its input got somewhere.
     pub(super) answers: Arc<Notify>,
     pub(super) order: u64,
@@ -155,21 +157,55 @@ impl Shared {
         }
     }
 
-    /// Takes the lease back, for `reason`. Returns whether the session held it.
+    /// The seat of this stream's session, if it is the session's newest.
+    pub(super) fn seat(&mut self, stream: StreamId) -> Option<&mut Seat> {
+        let seat = self.seats.get_mut(&stream.session)?;
+        (seat.stream == stream.number).then_some(seat)
+    }
+
+    /// Who may be given the lease: a session whose stream is broken keeps its place.
+    fn is_there(seats: &BTreeMap<SessionId, Seat>, session: SessionId) -> bool {
+        let seat = seats.get(&session);
+        seat.is_some_and(|seat| seat.participant.away.is_none())
+    }
+
+    /// Takes the lease back, for `reason`, and gives it to the next. Returns whether the
+    /// session held it.
     pub(super) fn release(&mut self, session: SessionId, reason: Reason) -> bool {
-        let held = self.lease.release(session);
+        let seats = &self.seats;
+        let held = self
+            .lease
+            .release(session, |next| Self::is_there(seats, next));
         if held {
-            self.writer = WriterChange {
-                writer: None,
-                epoch: self.lease.epoch(),
-                reason: Some(reason),
-                takeover_reason: String::new(),
-            };
+            self.writer_is(Some(reason));
             if let Some(seat) = self.seats.get_mut(&session) {
                 seat.input.refuse_pending(reason);
             }
         }
         held
+    }
+
+    /// Gives the lease, if it is free, to who waits for it.
+    pub(super) fn offer_lease(&mut self) {
+        let seats = &self.seats;
+        if self
+            .lease
+            .offer(|next| Self::is_there(seats, next))
+            .is_some()
+        {
+            self.writer_is(None);
+        }
+    }
+
+    /// Notes who writes now, and why the writer before does not any more.
+    pub(super) fn writer_is(&mut self, reason: Option<Reason>) {
+        let writer = self.lease.holder().and_then(|now| self.seats.get(&now));
+        self.writer = WriterChange {
+            writer: writer.map(|seat| seat.participant.clone()),
+            epoch: self.lease.epoch(),
+            reason,
+            takeover_reason: String::new(),
+        };
     }
 
     pub(super) fn may_write(&self, session: SessionId, epoch: Epoch) -> Result<(), Reason> {

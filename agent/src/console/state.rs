@@ -106,6 +106,8 @@ pub struct Participant {
     pub proxy: PeerIdentity,
     /// Since when.
     pub since: SystemTime,
+    /// Since when its stream is broken, if it is: it may be taken up again.
+    pub away: Option<SystemTime>,
 }
 
 /// Who is attached.

@@ -5,7 +5,7 @@ use tokio::time::timeout;
 
 use super::scripted::{BOUND, Does, Host, inventory, vm};
 use super::*;
-use crate::core::id::{PeerIdentity, SessionId, VmUuid};
+use crate::core::id::{PeerIdentity, SessionId, StreamId, VmUuid};
 use crate::core::input::Refused;
 use crate::core::lease::Claim;
 use crate::core::output::{Gap, GapReason, Next, Start};
@@ -27,6 +27,7 @@ fn request(claim: Option<Claim>) -> JoinRequest {
         session: SessionId::random(),
         proxy: PeerIdentity::new("spiffe://test/proxy"),
         since: SystemTime::now(),
+        away: None,
     };
     JoinRequest {
         participant,
@@ -102,7 +103,12 @@ async fn until_available(console: &Console, availability: Availability) -> Conso
 fn type_in(console: &Console, who: &JoinRequest, writer: &Viewer, offset: u64, text: &[u8]) {
     let epoch = writer.writer().epoch;
     console
-        .input(who.participant.session, offset, epoch, text)
+        .input(
+            StreamId::first(who.participant.session),
+            offset,
+            epoch,
+            text,
+        )
         .expect("in the window");
 }
 

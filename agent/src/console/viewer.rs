@@ -9,7 +9,7 @@ use super::MAX_FRAME;
 use super::live::Console;
 use super::shared::{Shared, at};
 use super::state::{ConsoleState, Participant, Roster, SideEffect, WriterChange};
-use crate::core::id::SessionId;
+use crate::core::id::StreamId;
 use crate::core::input::{INPUT_WINDOW, Refused};
 use crate::core::output::{Cursor, Next};
 use crate::core::position::Position;
@@ -31,6 +31,8 @@ pub enum Item {
     InputDone(u64),
     /// Who writes.
     Writer(WriterChange),
+    /// The session's place among those who wait for the lease, from 1, and who holds it.
+    Queued(u32, Option<Participant>),
     /// Who is attached.
     Roster(Roster),
     /// The console's state.
@@ -41,12 +43,12 @@ pub enum Item {
     Ended(Reason),
 }
 
-/// One session's place at a console. Dropping it takes the session off as
-/// [`Reason::TransportLost`]; see [`Viewer::leave`].
+/// One session's place at a console, for one stream. Dropping it takes the session off as
+/// [`Reason::TransportLost`], unless the session was taken up again; see [`Viewer::leave`].
 #[derive(Debug)]
 pub struct Viewer {
     console: Arc<Console>,
-    session: SessionId,
+    stream: StreamId,
     cursor: Option<Cursor>,
     position: Position,
     answers: Arc<Notify>,
@@ -56,6 +58,8 @@ pub struct Viewer {
     /// Until when the answer to input waits for output to go with it.
     answer_held: Option<Instant>,
     writer_told: WriterChange,
+    /// The place in the lease's queue that it was told, 0 for none.
+    place_told: u32,
     roster_told: u64,
     state_told: Option<u64>,
     /// How many side effects it was told of, or missed.
@@ -65,7 +69,7 @@ pub struct Viewer {
 impl Viewer {
     pub(super) fn new(
         console: Arc<Console>,
-        session: SessionId,
+        stream: StreamId,
         cursor: Cursor,
         answers: Arc<Notify>,
         changed: watch::Receiver<()>,
@@ -73,7 +77,7 @@ impl Viewer {
     ) -> Self {
         Self {
             console,
-            session,
+            stream,
             position: cursor.position(),
             cursor: Some(cursor),
             answers,
@@ -82,6 +86,7 @@ impl Viewer {
             input_done: 0,
             answer_held: None,
             writer_told: shared.writer.clone(),
+            place_told: 0,
             roster_told: shared.roster_version,
             state_told: None,
             effects_told: shared.effects.count(),
@@ -91,6 +96,16 @@ impl Viewer {
     /// The next byte that the viewer expects.
     pub const fn position(&self) -> Position {
         self.position
+    }
+
+    /// Which stream of which session it is for.
+    pub const fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    /// Its console.
+    pub const fn console(&self) -> &Arc<Console> {
+        &self.console
     }
 
     /// Who writes, as this viewer was last told.
@@ -104,7 +119,7 @@ impl Viewer {
     }
 
     fn is_me(&self, participant: Option<&Participant>) -> bool {
-        participant.is_some_and(|writer| writer.session == self.session)
+        participant.is_some_and(|writer| writer.session == self.stream.session)
     }
 
     /// Who is attached, and the oldest position that is kept.
@@ -161,12 +176,12 @@ impl Viewer {
 
     fn take_off(&mut self, reason: Reason) {
         if let Some(cursor) = self.cursor.take() {
-            self.console.leave(self.session, cursor, reason);
+            self.console.leave(self.stream, cursor, reason);
         }
     }
 
     fn answer(&mut self, shared: &mut Shared, room: Room) -> Option<Item> {
-        let seat = shared.seats.get_mut(&self.session)?;
+        let seat = shared.seat(self.stream)?;
         self.refused = seat.input.take_refused().into_iter();
         if let Some(refused) = self.refused.next() {
             return Some(Item::InputRefused(refused));
@@ -192,6 +207,14 @@ impl Viewer {
         if room.state && self.writer_told.epoch != shared.writer.epoch {
             self.writer_told = shared.writer.clone();
             return Some(Item::Writer(shared.writer.clone()));
+        }
+        let place = shared.lease.place(self.stream.session).unwrap_or_default();
+        let place = u32::try_from(place).unwrap_or(u32::MAX);
+        if room.state && self.place_told != place {
+            self.place_told = place;
+            if place > 0 {
+                return Some(Item::Queued(place, shared.writer.writer.clone()));
+            }
         }
         if let Some((told, effect)) = shared.effects.after(self.effects_told)
             && room.state

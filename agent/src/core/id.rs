@@ -105,6 +105,23 @@ impl fmt::Display for SessionId {
     }
 }
 
+/// One stream of a session. A session that is taken up again goes on in another stream, and
+/// what the one before it still does counts for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamId {
+    /// Whose.
+    pub session: SessionId,
+    /// Counted from 1.
+    pub number: u32,
+}
+
+impl StreamId {
+    /// The first stream of `session`.
+    pub const fn first(session: SessionId) -> Self {
+        Self { session, number: 1 }
+    }
+}
+
 /// Who a proxy is: one subject alternative name of its certificate, a URI or a DNS name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerIdentity(Arc<str>);

@@ -90,6 +90,10 @@ pub struct InputQueue {
     /// Refuse what waits as soon as what is in flight is settled.
     refuse_at_settling: Option<Reason>,
     refused: Vec<Refused>,
+    /// The refusals that were told last, at most [`MAX_REFUSED`], oldest first.
+    told: VecDeque<Refused>,
+    /// Those of them that are to be told again.
+    again: Vec<Refused>,
 }
 
 impl InputQueue {
@@ -203,9 +207,23 @@ impl InputQueue {
         }
     }
 
-    /// The refusals that were not told yet; they count as told now.
+    /// The refusals that were not told yet, or are to be told again; they count as told now.
     pub fn take_refused(&mut self) -> Vec<Refused> {
-        std::mem::take(&mut self.refused)
+        let mut refused = std::mem::take(&mut self.again);
+        refused.append(&mut self.refused);
+        self.told.extend(refused.iter().copied());
+        let passed = self.told.len().saturating_sub(MAX_REFUSED);
+        self.told.drain(..passed);
+        refused
+    }
+
+    /// Has the newest [`MAX_REFUSED`] of those that were told told again: the stream that they
+    /// were told on broke, and nobody knows whether they were heard.
+    pub fn tell_again(&mut self) {
+        let told = std::mem::take(&mut self.told);
+        self.again.extend(told);
+        let passed = self.again.len().saturating_sub(MAX_REFUSED);
+        self.again.drain(..passed);
     }
 
     fn note_refused(&mut self, from: u64, to: u64, reason: Reason) {

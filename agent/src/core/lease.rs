@@ -1,11 +1,17 @@
 //! The writer's lease: at most one session types, and everybody can tell since when.
 //!
 //! ```text
-//!         request (if free)                 request (takeover)
+//!         claim, whichever                    claim (takeover)
 //!  Free ───────────────────▶ Held(session) ───────────────────▶ Held(another)
-//!    ▲                            │
-//!    └──────── release ───────────┘          each arrow that changes who writes: epoch + 1
+//!    ▲                        │   ▲   │
+//!    │   release, none waits  │   │   └── release ─▶ Held(the first who waits and is there)
+//!    └────────────────────────┘   │
+//!              claim (queue) ─▶ Waiting(place)        each arrow that changes who writes: epoch + 1
 //! ```
+//! Whoever loses the lease to a takeover does not wait for it: two clients that both want it back
+//! would take it from each other for ever.
+
+use std::collections::VecDeque;
 
 /// A change of writer, counted. Input carries the epoch under which it was typed, so that
 /// what was typed before a change is told from what was typed after it.
@@ -17,8 +23,21 @@ pub struct Epoch(pub u64);
 pub enum Claim {
     /// Only if nobody holds it.
     IfFree,
+    /// As soon as it is free, after those who asked so before.
+    Queue,
     /// Whoever holds it loses it.
     Takeover,
+}
+
+/// What became of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claimed<H> {
+    /// The session held it already.
+    Already,
+    /// It holds it from now on; who lost it, if anybody did.
+    Granted(Option<H>),
+    /// It waits.
+    Waits,
 }
 
 /// Why input may not be written.
@@ -30,11 +49,13 @@ pub enum NotTheWriter {
     NeverHeld,
 }
 
-/// The writer's lease of one console. `H` names a session.
+/// The writer's lease of one console. `H` names a session. Each session waits once at most, so
+/// that the queue is no longer than there are sessions.
 #[derive(Debug)]
 pub struct Lease<H> {
     epoch: Epoch,
     holder: Option<H>,
+    queue: VecDeque<H>,
 }
 
 impl<H> Default for Lease<H> {
@@ -42,6 +63,7 @@ impl<H> Default for Lease<H> {
         Self {
             epoch: Epoch(0),
             holder: None,
+            queue: VecDeque::new(),
         }
     }
 }
@@ -57,28 +79,61 @@ impl<H: Copy + PartialEq> Lease<H> {
         self.holder
     }
 
-    /// Asks for the lease. Returns who lost it, if anybody else held it.
+    /// The place among those who wait, from 1; `None` if `who` does not wait.
+    pub fn place(&self, who: H) -> Option<usize> {
+        let before = self.queue.iter().position(|waiting| *waiting == who);
+        before.map(|before| before + 1)
+    }
+
+    /// Asks for the lease. A claim that does not wait takes `who` out of the queue, unless it
+    /// is refused.
     ///
     /// # Errors
-    /// Who holds it, if it is not free and was not to be taken over.
-    pub fn claim(&mut self, who: H, claim: Claim) -> Result<Option<H>, H> {
-        match self.holder {
-            Some(holder) if holder == who => Ok(None),
-            Some(holder) if claim == Claim::IfFree => Err(holder),
-            before => {
+    /// Who holds it, if it is not free and `claim` takes only a free one.
+    pub fn claim(&mut self, who: H, claim: Claim) -> Result<Claimed<H>, H> {
+        match (self.holder, claim) {
+            (Some(holder), _) if holder == who => Ok(Claimed::Already),
+            (Some(holder), Claim::IfFree) => Err(holder),
+            (Some(_), Claim::Queue) => {
+                if self.place(who).is_none() {
+                    self.queue.push_back(who);
+                }
+                Ok(Claimed::Waits)
+            }
+            (before, _) => {
+                self.withdraw(who);
                 self.change(Some(who));
-                Ok(before)
+                Ok(Claimed::Granted(before))
             }
         }
     }
 
-    /// Gives the lease back. Returns whether `who` held it.
-    pub fn release(&mut self, who: H) -> bool {
+    /// Gives the lease back: it is the first one's who waits and is `there`, or free. Returns
+    /// whether `who` held it.
+    pub fn release(&mut self, who: H, there: impl Fn(H) -> bool) -> bool {
         let held = self.holder == Some(who);
         if held {
-            self.change(None);
+            let next = self.take_first(there);
+            self.change(next);
         }
         held
+    }
+
+    /// If the lease is free, gives it to the first one who waits and is `there`.
+    pub fn offer(&mut self, there: impl Fn(H) -> bool) -> Option<H> {
+        if self.holder.is_some() {
+            return None;
+        }
+        let next = self.take_first(there)?;
+        self.change(Some(next));
+        Some(next)
+    }
+
+    /// `who` waits no longer. Returns whether it did.
+    pub fn withdraw(&mut self, who: H) -> bool {
+        let before = self.queue.len();
+        self.queue.retain(|waiting| *waiting != who);
+        self.queue.len() < before
     }
 
     /// Whether what `who` typed under `epoch` may be written.
@@ -95,6 +150,11 @@ impl<H: Copy + PartialEq> Lease<H> {
         }
     }
 
+    fn take_first(&mut self, there: impl Fn(H) -> bool) -> Option<H> {
+        let first = self.queue.iter().position(|waiting| there(*waiting))?;
+        self.queue.remove(first)
+    }
+
     fn change(&mut self, holder: Option<H>) {
         self.holder = holder;
         self.epoch.0 += 1;
@@ -102,55 +162,4 @@ impl<H: Copy + PartialEq> Lease<H> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn the_second_is_refused_and_told_who_holds_it() {
-        let mut lease = Lease::default();
-        assert_eq!(lease.claim('a', Claim::IfFree), Ok(None));
-        assert_eq!(lease.claim('b', Claim::IfFree), Err('a'));
-        assert_eq!(lease.epoch(), Epoch(1));
-    }
-
-    #[test]
-    fn what_was_typed_before_a_takeover_is_stale() {
-        let mut lease = Lease::default();
-        assert_eq!(lease.claim('a', Claim::IfFree), Ok(None));
-        let typed = lease.epoch();
-        assert_eq!(lease.claim('b', Claim::Takeover), Ok(Some('a')));
-        assert_eq!(lease.check('a', typed), Err(NotTheWriter::Stale));
-        assert_eq!(lease.check('b', typed), Err(NotTheWriter::Stale));
-        assert_eq!(lease.check('b', lease.epoch()), Ok(()));
-        assert_eq!(lease.check('c', Epoch(0)), Err(NotTheWriter::NeverHeld));
-    }
-
-    proptest! {
-        #[test]
-        fn at_most_one_writes_and_epochs_only_grow(
-            steps in prop::collection::vec((0u8..4, 0u8..3), 0..200),
-        ) {
-            let mut lease = Lease::default();
-            let mut before = (lease.epoch(), lease.holder());
-            for (who, what) in steps {
-                match what {
-                    0 => { let _ = lease.claim(who, Claim::IfFree); }
-                    1 => prop_assert!(lease.claim(who, Claim::Takeover).is_ok()),
-                    _ => { lease.release(who); }
-                }
-                let now = (lease.epoch(), lease.holder());
-                prop_assert!(now.0 >= before.0);
-                prop_assert_eq!(now.0 == before.0, now.1 == before.1, "a change of writer and only that changes the epoch");
-                let writers: Vec<u8> =
-                    (0..4).filter(|who| lease.check(*who, lease.epoch()).is_ok()).collect();
-                prop_assert_eq!(writers, now.1.into_iter().collect::<Vec<u8>>());
-                for who in 0..4 {
-                    prop_assert!(before.0 == now.0 || lease.check(who, before.0).is_err());
-                }
-                before = now;
-            }
-        }
-    }
-}
+mod tests;

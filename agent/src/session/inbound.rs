@@ -3,11 +3,13 @@
 //! A client that breaks the rules of the stream ends it, and nothing else.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Line;
-use crate::console::Console;
-use crate::core::id::SessionId;
-use crate::core::lease::Epoch;
+use super::ledger::Ledger;
+use crate::console::{Console, WriterAnswer};
+use crate::core::id::StreamId;
+use crate::core::lease::{Claim, Epoch};
 use crate::core::position::Position;
 use crate::core::reason::Reason;
 
@@ -17,17 +19,33 @@ pub const MAX_INPUT: usize = 64 * 1024;
 /// Where a client's messages go.
 #[derive(Debug)]
 pub struct Inbound {
-    session: SessionId,
+    stream: StreamId,
     console: Arc<Console>,
     line: Arc<Line>,
+    ledger: Arc<Ledger>,
+    heard: AtomicBool,
 }
 
 impl Inbound {
-    pub(super) const fn new(session: SessionId, console: Arc<Console>, line: Arc<Line>) -> Self {
+    pub(super) const fn new(
+        stream: StreamId,
+        console: Arc<Console>,
+        line: Arc<Line>,
+        ledger: Arc<Ledger>,
+    ) -> Self {
         Self {
-            session,
+            stream,
             console,
             line,
+            ledger,
+            heard: AtomicBool::new(false),
+        }
+    }
+
+    /// The client said something after its first message: it was told its new resume token.
+    pub fn heard(&self) {
+        if !self.heard.swap(true, Ordering::Relaxed) {
+            self.ledger.heard(self.stream);
         }
     }
 
@@ -37,7 +55,7 @@ impl Inbound {
             let detail = format!("input of {} bytes: send {MAX_INPUT} at most", bytes.len());
             return self.close(Reason::BadRequest, &detail);
         }
-        if let Err(error) = self.console.input(self.session, offset, epoch, bytes) {
+        if let Err(error) = self.console.input(self.stream, offset, epoch, bytes) {
             self.close(Reason::BadRequest, &error.to_string());
         }
     }
@@ -57,9 +75,23 @@ impl Inbound {
         self.line.news.notify_one();
     }
 
-    /// A request for the lease, or to give it back, that is answered with a refusal.
-    pub fn refuse_writer(&self, reason: Reason) {
-        self.line.mailbox.lock().writer_refused = Some(reason);
+    /// Asks for the lease.
+    pub fn request_writer(&self, claim: Claim, takeover_reason: &str) {
+        let answer = self
+            .console
+            .request_writer(self.stream, claim, takeover_reason);
+        self.answer(answer);
+    }
+
+    /// Gives the lease, or the place in its queue, back.
+    pub fn release_writer(&self) {
+        if !self.console.release(self.stream, Reason::ClientDetached) {
+            self.answer(WriterAnswer::Already);
+        }
+    }
+
+    fn answer(&self, answer: WriterAnswer) {
+        self.line.mailbox.lock().writer_answer = Some(answer);
         self.line.news.notify_one();
     }
 
@@ -67,7 +99,12 @@ impl Inbound {
     /// that does not read its end does not keep others from writing.
     pub fn close(&self, reason: Reason, detail: &str) {
         self.line.close(reason, detail);
-        self.console.release(self.session, reason);
+        self.console.release(self.stream, reason);
+    }
+
+    /// The client's stream broke, as far as it sends: the session may be taken up again.
+    pub fn lost(&self, detail: &str) {
+        self.line.close(Reason::TransportLost, detail);
     }
 
     /// Whether the session is ending, or over: what still comes is not looked at.

@@ -4,7 +4,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry as MetricRegistry
 use tracing::info;
 
 use super::SessionPermit;
-use crate::core::id::{ConsoleId, PeerIdentity, SessionId};
+use crate::core::id::{ConsoleId, PeerIdentity, SessionId, StreamId};
 use crate::core::reason::Reason;
 use crate::metrics::{MetricsError, counter, counters, gauge};
 
@@ -15,6 +15,8 @@ pub struct SessionMetrics {
     closed: IntCounterVec,
     active: IntGauge,
     refused: IntCounterVec,
+    away: IntGauge,
+    resumed: IntCounter,
 }
 
 impl SessionMetrics {
@@ -38,13 +40,23 @@ impl SessionMetrics {
             active: gauge(
                 registry,
                 "vmconsole_sessions_active",
-                "Sessions that run now",
+                "Sessions that there are now, those included that are away",
             )?,
             refused: counters(
                 registry,
                 "vmconsole_sessions_refused_total",
                 "Streams that were refused before they became sessions, by reason",
                 &["reason"],
+            )?,
+            away: gauge(
+                registry,
+                "vmconsole_sessions_away",
+                "Sessions whose stream broke and that may be taken up again",
+            )?,
+            resumed: counter(
+                registry,
+                "vmconsole_sessions_resumed_total",
+                "Times that a session was taken up again by another stream",
             )?,
         };
         for reason in Reason::ALL {
@@ -59,6 +71,16 @@ impl SessionMetrics {
 
     pub(super) fn refused(&self, reason: Reason) {
         self.refused.with_label_values(&[reason.name()]).inc();
+    }
+
+    pub(super) fn away(&self, sessions: usize) {
+        self.away.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn resumed(&self, stream: StreamId, console: &ConsoleId) {
+        let StreamId { session, number } = stream;
+        info!(session.id = %session, console = %console, stream = number, "session resumed");
+        self.resumed.inc();
     }
 
     pub(super) fn opened(

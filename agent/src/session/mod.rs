@@ -4,31 +4,42 @@
 //! ```text
 //!            open                first of: Detach, bad message, drain, console gone,
 //!  (caller) ──────▶ Running ─────────────────────────────────────▶ Closing ─▶ Ended(reason)
-//!     │ refused       │ dropped before it could say why                        ▲
-//!     ▼               └──────────────────────── TRANSPORT_LOST ────────────────┘
-//!  Refused(reason)
+//!     │ refused      │   ▲                                                        ▲
+//!     ▼              │   └─ taken up again: another stream, the same session      │
+//!  Refused(reason)   └───── stream lost ──▶ Away ──── its time is over ───────────┘
 //! ```
+//! Which sessions are away, and who may take them up, is `ledger`'s to know.
+//!
 //! What a client sends is taken at once by [`Inbound`], whether or not the client reads;
 //! what it gets is pulled from [`Session::next`] as fast as it reads. Between the two is a
 //! mailbox of fixed size.
 
 pub mod effects;
 mod inbound;
+mod last_heard;
+mod ledger;
 mod metrics;
 mod outbound;
+mod token;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use inbound::{Inbound, MAX_INPUT};
+pub use last_heard::LastHeard;
 pub use metrics::SessionMetrics;
 pub use outbound::{Closed, Event, Session};
+pub use token::{TOKEN_BYTES, Token};
 
-use crate::console::{Console, JoinError, JoinRequest, Participant, Roster};
+use self::ledger::{Ledger, Resumed};
+use crate::console::{
+    Console, JoinError, JoinRequest, Participant, RejoinRequest, Rejoined, Roster, Viewer,
+    WriterAnswer,
+};
 use crate::core::id::{PeerIdentity, SessionId};
 use crate::core::lease::{Claim, Epoch};
 use crate::core::output::Start;
@@ -53,6 +64,10 @@ pub struct OpenRequest {
     pub start: Start,
     /// How many bytes of output may go unacknowledged; `None` for as many as HTTP/2 takes.
     pub output_window: Option<u64>,
+    /// Which session is to be taken up again; `None` for a new one.
+    pub resume: Option<Token>,
+    /// The connection's last sign of life.
+    pub heard: LastHeard,
 }
 
 /// What a caller is told first.
@@ -72,6 +87,19 @@ pub struct Opened {
     pub oldest: Position,
     /// Who is attached.
     pub roster: Roster,
+    /// The offset that the next input must have.
+    pub next_input: u64,
+    /// What the session is taken up again with.
+    pub token: Token,
+}
+
+/// Why a session could not be taken up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResumeError {
+    /// The token is spent, too old, somebody else's, another console's or nobody's: which, is
+    /// not told.
+    #[error("no session can be taken up with this resume_token: open without it")]
+    Unknown,
 }
 
 /// Why a session could not be opened.
@@ -80,6 +108,9 @@ pub enum OpenError {
     /// The console would not have it.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// The session could not be taken up again.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
     /// As many sessions run as may.
     #[error(
         "this host serves {0} sessions, the most that limits.sessions allows: end some, or try later"
@@ -102,6 +133,7 @@ impl OpenError {
             }
             Self::Join(JoinError::Gone) => Reason::NotFound,
             Self::Draining => Reason::AgentDraining,
+            Self::Resume(ResumeError::Unknown) => Reason::ResumeRefused,
         }
     }
 }
@@ -121,8 +153,8 @@ const fn unavailable(availability: crate::console::Availability) -> Reason {
 pub(crate) struct Mailbox {
     pub(crate) window: OutputWindow,
     pub(crate) pong: Option<u64>,
-    /// A request for the lease that was not granted, to be answered.
-    pub(crate) writer_refused: Option<Reason>,
+    /// What became of a request for the lease, to be told. The newest wins.
+    pub(crate) writer_answer: Option<WriterAnswer>,
     /// The first reason to end that anybody gave, until the client is told.
     pub(crate) closing: Option<(Reason, String)>,
     /// Whether anybody gave one.
@@ -137,6 +169,19 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    fn new(window: OutputWindow) -> Arc<Self> {
+        Arc::new(Self {
+            mailbox: Mutex::new(Mailbox {
+                window,
+                pong: None,
+                writer_answer: None,
+                closing: None,
+                closed: false,
+            }),
+            news: Notify::new(),
+        })
+    }
+
     /// Ends the session, unless it is ending already.
     pub(crate) fn close(&self, reason: Reason, detail: &str) {
         let mut mailbox = self.mailbox.lock();
@@ -155,18 +200,32 @@ pub struct Sessions {
     limit: usize,
     draining: CancellationToken,
     metrics: SessionMetrics,
+    ledger: Arc<Ledger>,
 }
 
 impl Sessions {
     /// At most `limit` sessions at once; all end with [`Reason::AgentDraining`] when
-    /// `draining` is cancelled.
-    pub fn new(limit: usize, draining: CancellationToken, metrics: SessionMetrics) -> Self {
+    /// `draining` is cancelled. A session whose stream broke may be taken up again for
+    /// `grace` after its client was last heard, and is kept so long by [`Sessions::keep`].
+    pub fn new(
+        limit: usize,
+        grace: Duration,
+        draining: CancellationToken,
+        metrics: SessionMetrics,
+    ) -> Self {
+        let ledger = Arc::new(Ledger::new(grace, metrics.clone()));
         Self {
             permits: Arc::new(Semaphore::new(limit)),
             limit,
             draining,
             metrics,
+            ledger,
         }
+    }
+
+    /// Ends sessions that nobody took up again in their time, until the agent stops.
+    pub async fn keep(&self) {
+        self.ledger.keep(self.draining.clone()).await;
     }
 
     /// Counts that a caller was refused, for whatever reason, before it had a session.
@@ -180,9 +239,9 @@ impl Sessions {
         (self.limit.saturating_sub(free), self.limit)
     }
 
-    /// Opens a session at `console`. What comes from the client goes to the second half,
-    /// what goes to it comes from the first. Waits for nothing, unless a process outside the
-    /// agent is to be displaced: then 10 seconds at most.
+    /// Opens a session at `console`, or takes one up again. What comes from the client goes to
+    /// the second half, what goes to it comes from the first. Waits for nothing, unless a
+    /// process outside the agent is to be displaced: then 10 seconds at most.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -197,53 +256,126 @@ impl Sessions {
         if self.draining.is_cancelled() {
             return Err(OpenError::Draining);
         }
-        let permit = self.permits.clone().try_acquire_owned();
-        let permit = permit.map_err(|_| OpenError::TooManySessions(self.limit))?;
+        match request.resume {
+            Some(token) => self.resume(console, &request, token),
+            None => self.begin(console, request).await,
+        }
+    }
+
+    async fn begin(
+        &self,
+        console: &Arc<Console>,
+        request: OpenRequest,
+    ) -> Result<(Opened, Session, Inbound), OpenError> {
+        let permit = self.permit()?;
         let session = SessionId::random();
-        let (claim, window) = (request.claim, request.output_window);
         let participant = Participant {
             session,
             proxy: request.proxy.clone(),
             since: SystemTime::now(),
+            away: None,
         };
         let join = JoinRequest {
             participant,
             start: request.start,
-            claim,
+            claim: request.claim,
             takeover_reason: request.takeover_reason,
             view_otherwise: request.view_otherwise,
         };
         if request.displace_holder {
             self.displace(console, &join).await?;
         }
-        let viewer = console.join(join)?;
-        let position = viewer.position();
+        let viewer = match console.join(join.clone()) {
+            Err(JoinError::TooManyViewers(_)) if self.ledger.make_room(Some(console.id())) => {
+                console.join(join)
+            }
+            joined => joined,
+        }?;
+        let line = Line::new(OutputWindow::new(request.output_window, viewer.position()));
+        let (id, proxy) = (console.id().clone(), request.proxy);
+        let record = self.metrics.opened(session, id, proxy.clone(), permit);
+        let token = self
+            .ledger
+            .begin(session, console.clone(), proxy, record, line.clone());
+        Ok(self.stream(viewer, line, (0, token), request.heard))
+    }
+
+    fn resume(
+        &self,
+        console: &Arc<Console>,
+        request: &OpenRequest,
+        token: Token,
+    ) -> Result<(Opened, Session, Inbound), OpenError> {
+        let resumed = self.ledger.resume(token, &request.proxy, console.id())?;
+        let Resumed {
+            console,
+            stream,
+            token,
+            before,
+        } = resumed;
+        let rejoin = RejoinRequest {
+            stream,
+            start: request.start,
+            claim: request.claim,
+        };
+        let rejoined = console.rejoin(&rejoin);
+        // The rings are kept for its place until there is another.
+        drop(before);
+        let Rejoined { viewer, next_input } = match rejoined {
+            Ok(rejoined) => rejoined,
+            Err(error) => {
+                self.ledger.end(stream, Reason::VmGone);
+                return Err(error.into());
+            }
+        };
+        let line = Line::new(OutputWindow::new(request.output_window, viewer.position()));
+        if !self.ledger.runs(stream, &line) {
+            line.close(
+                Reason::Superseded,
+                "the session was taken up by another stream",
+            );
+        }
+        let heard = request.heard.clone();
+        Ok(self.stream(viewer, line, (next_input, token), heard))
+    }
+
+    /// The two halves of a stream, and what its client is told first.
+    fn stream(
+        &self,
+        viewer: Viewer,
+        line: Arc<Line>,
+        (next_input, token): (u64, Token),
+        heard: LastHeard,
+    ) -> (Opened, Session, Inbound) {
         let (roster, oldest) = viewer.surroundings();
+        let stream = viewer.stream();
+        let console = viewer.console().clone();
         let opened = Opened {
-            session,
+            session: stream.session,
             console: console.clone(),
             writes: viewer.writes(),
             epoch: viewer.writer().epoch,
-            position,
+            position: viewer.position(),
             oldest,
             roster,
+            next_input,
+            token,
         };
-        let line = Arc::new(Line {
-            mailbox: Mutex::new(Mailbox {
-                window: OutputWindow::new(window, position),
-                pong: None,
-                writer_refused: None,
-                closing: None,
-                closed: false,
-            }),
-            news: Notify::new(),
-        });
-        let inbound = Inbound::new(session, console.clone(), line.clone());
-        let record = self
-            .metrics
-            .opened(session, console.id().clone(), request.proxy, permit);
-        let session = Session::new(viewer, line, record, self.draining.clone());
-        Ok((opened, session, inbound))
+        let inbound = Inbound::new(stream, console, line.clone(), self.ledger.clone());
+        let (ledger, draining) = (self.ledger.clone(), self.draining.clone());
+        let session = Session::new(viewer, line, ledger, heard, draining);
+        (opened, session, inbound)
+    }
+
+    /// A place among the sessions; one that is away makes room.
+    fn permit(&self) -> Result<SessionPermit, OpenError> {
+        let take = || self.permits.clone().try_acquire_owned();
+        take()
+            .or_else(|full| match self.ledger.make_room(None) {
+                true => take(),
+                false => Err(full),
+            })
+            .map_err(|_| OpenError::TooManySessions(self.limit))
     }
 
     /// Whether the console is free then shows when the session joins.

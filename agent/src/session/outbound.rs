@@ -5,8 +5,11 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::Line;
-use super::metrics::Record;
-use crate::console::{ConsoleState, Item, Participant, Roster, SideEffect, Viewer, WriterChange};
+use super::last_heard::LastHeard;
+use super::ledger::Ledger;
+use crate::console::{
+    ConsoleState, Item, Participant, Roster, SideEffect, Viewer, WriterAnswer, WriterChange,
+};
 use crate::core::input::{INPUT_WINDOW, Refused};
 use crate::core::output::{Gap, Next};
 use crate::core::position::Position;
@@ -41,8 +44,9 @@ pub enum Event {
     InputRefused(Refused),
     /// Who writes, and whether that is this session.
     Writer(WriterChange, bool),
-    /// A request for the lease was not granted.
-    WriterRefused(Reason, Option<Participant>),
+    /// A request for the lease was not granted, or not yet: who holds it, and the place in its
+    /// queue, 0 for none.
+    WriterRefused(Option<Participant>, u32),
     /// Who is attached.
     Roster(Roster),
     /// The console's state.
@@ -85,6 +89,9 @@ fn note_sent(window: &mut OutputWindow, item: &Item) {
             let writer = change.writer.as_ref().map_or(0, weight);
             window.state_sent(STATE_BYTES + writer + change.takeover_reason.len() as u64);
         }
+        Item::Queued(_, holder) => {
+            window.state_sent(STATE_BYTES + holder.as_ref().map_or(0, weight));
+        }
         Item::State(state) => window.state_sent(STATE_BYTES + state.detail.len() as u64),
         Item::Effect(effect) => {
             window.state_sent(STATE_BYTES + effect.proxy.as_str().len() as u64);
@@ -101,14 +108,15 @@ const fn answers_input(item: &Item) -> bool {
     matches!(item, Item::InputRefused(_) | Item::InputDone(_))
 }
 
-/// A running session. Dropping it before its last event ends it as
-/// [`Reason::TransportLost`].
+/// The running stream of a session. Dropping it before its last event loses the stream: the
+/// session may be taken up again.
 #[derive(Debug)]
 pub struct Session {
     /// `None` once the last event is out.
     viewer: Option<Viewer>,
     line: Arc<Line>,
-    record: Record,
+    ledger: Arc<Ledger>,
+    heard: LastHeard,
     draining: CancellationToken,
 }
 
@@ -116,13 +124,15 @@ impl Session {
     pub(super) const fn new(
         viewer: Viewer,
         line: Arc<Line>,
-        record: Record,
+        ledger: Arc<Ledger>,
+        heard: LastHeard,
         draining: CancellationToken,
     ) -> Self {
         Self {
             viewer: Some(viewer),
             line,
-            record,
+            ledger,
+            heard,
             draining,
         }
     }
@@ -156,11 +166,16 @@ impl Session {
         if let Some(nonce) = mailbox.pong.take() {
             return Some(Some(Event::Pong(nonce)));
         }
-        if let Some(reason) = mailbox.writer_refused.take() {
-            return Some(Some(Event::WriterRefused(
-                reason,
-                viewer.writer().writer.clone(),
-            )));
+        match mailbox.writer_answer.take() {
+            // All viewers are told, with this one.
+            None | Some(WriterAnswer::Told | WriterAnswer::Gone) => {}
+            Some(WriterAnswer::Already) => {
+                let (change, writes) = (viewer.writer().clone(), viewer.writes());
+                return Some(Some(Event::Writer(change, writes)));
+            }
+            Some(WriterAnswer::Held(holder)) => {
+                return Some(Some(Event::WriterRefused(holder, 0)));
+            }
         }
         let closing = mailbox.closing.is_some();
         // An end waits for what became of the input, and for nothing else.
@@ -206,6 +221,7 @@ impl Session {
             Item::Writer(change) => {
                 Event::Writer(change, self.viewer.as_ref().is_some_and(Viewer::writes))
             }
+            Item::Queued(place, holder) => Event::WriterRefused(holder, place),
             Item::Roster(roster) => Event::Roster(roster),
             Item::State(state) => Event::State(state),
             Item::Effect(effect) => Event::SideEffect(effect),
@@ -220,12 +236,31 @@ impl Session {
     fn last_words(&mut self, reason: Reason, detail: String) -> Option<Event> {
         let viewer = self.viewer.take()?;
         let resume = viewer.position();
-        viewer.leave(reason);
-        self.record.end(reason);
+        self.end(viewer, reason);
         Some(Event::Closed(Closed {
             reason,
             resume,
             detail,
         }))
+    }
+
+    fn end(&self, viewer: Viewer, reason: Reason) {
+        if reason == Reason::TransportLost {
+            self.ledger.lost(viewer, &self.heard);
+        } else {
+            let stream = viewer.stream();
+            viewer.leave(reason);
+            self.ledger.end(stream, reason);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(viewer) = self.viewer.take() {
+            let closing = self.line.mailbox.lock().closing.take();
+            let reason = closing.map_or(Reason::TransportLost, |(reason, _)| reason);
+            self.end(viewer, reason);
+        }
     }
 }

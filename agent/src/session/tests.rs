@@ -11,9 +11,15 @@ use crate::core::id::PeerIdentity;
 use crate::core::lease::Epoch;
 use crate::endpoint::{EndpointError, Holder};
 
+mod resume;
+mod writer;
+
+/// How long a session waits for its client.
+const GRACE: Duration = Duration::from_secs(30);
+
 struct Desk {
     host: Host,
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
     draining: CancellationToken,
     console: Arc<Console>,
 }
@@ -25,7 +31,10 @@ impl Desk {
         host.script.attached().await;
         let draining = CancellationToken::new();
         let metrics = SessionMetrics::register(host.metrics.registry()).unwrap();
-        let sessions = Sessions::new(limit, draining.clone(), metrics);
+        let sessions = Arc::new(Sessions::new(limit, GRACE, draining.clone(), metrics));
+        let kept = sessions.clone();
+        host.tasks
+            .spawn("sessions", async move { kept.keep().await });
         Self {
             host,
             sessions,
@@ -56,6 +65,8 @@ fn request(claim: Option<Claim>, output_window: Option<u64>) -> OpenRequest {
         displace_holder: false,
         start: Start::Live,
         output_window,
+        resume: None,
+        heard: LastHeard::now(),
     }
 }
 
@@ -94,6 +105,11 @@ async fn a_session_that_is_dropped_was_lost_in_transport() {
     let (session, _inbound) = desk.session(None, None).await;
     assert!(desk.host.metric("vmconsole_sessions_active 1"));
     drop(session);
+    assert!(
+        desk.host.metric("vmconsole_sessions_active 1"),
+        "it is away"
+    );
+    tokio::time::sleep(GRACE * 2).await;
     assert!(desk.closed(Reason::TransportLost, 1));
 }
 
@@ -197,7 +213,7 @@ async fn a_console_that_the_agent_may_not_open_is_refused_as_denied() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let metrics = SessionMetrics::register(host.metrics.registry()).unwrap();
-    let sessions = Sessions::new(1, CancellationToken::new(), metrics);
+    let sessions = Sessions::new(1, GRACE, CancellationToken::new(), metrics);
     let refused = sessions
         .open(&console, request(None, None))
         .await

@@ -112,7 +112,12 @@ async fn a_vm_that_was_restarted_behind_our_back_is_another_generation() {
     state(&mut writer, Availability::Lost).await;
     let epoch = writer.writer().epoch;
     console
-        .input(typist.participant.session, 0, epoch, b"reboot\n")
+        .input(
+            StreamId::first(typist.participant.session),
+            0,
+            epoch,
+            b"reboot\n",
+        )
         .expect("in the window");
     // libvirt is back. What is known of the VM is from before.
     host.inventory

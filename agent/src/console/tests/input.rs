@@ -21,7 +21,12 @@ async fn a_takeover_tells_the_first_by_whom_and_refuses_what_it_had_typed() {
     host.appetite.add_permits(2);
     let epoch = writer.writer().epoch;
     console
-        .input(first.participant.session, 0, epoch, b"abcdef")
+        .input(
+            StreamId::first(first.participant.session),
+            0,
+            epoch,
+            b"abcdef",
+        )
         .expect("in the window");
     let done = find(&mut writer, |item| match item {
         Item::InputDone(done) => Some(done),
@@ -53,7 +58,12 @@ async fn a_takeover_tells_the_first_by_whom_and_refuses_what_it_had_typed() {
     host.appetite.add_permits(9);
     let epoch = other.writer().epoch;
     console
-        .input(change.writer.expect("set").session, 0, epoch, b"X")
+        .input(
+            StreamId::first(change.writer.expect("set").session),
+            0,
+            epoch,
+            b"X",
+        )
         .expect("in the window");
     timeout(BOUND, async {
         while *host.script.written.lock() != b"abX" {
@@ -73,7 +83,12 @@ async fn input_that_waits_when_the_vm_stops_is_refused() {
     let mut writer = console.join(typist.clone()).expect("joins");
     let epoch = writer.writer().epoch;
     console
-        .input(typist.participant.session, 0, epoch, b"abc")
+        .input(
+            StreamId::first(typist.participant.session),
+            0,
+            epoch,
+            b"abc",
+        )
         .expect("in the window");
     host.inventory.send_replace(inventory([vm(None)]));
     let refused = find(&mut writer, |item| match item {

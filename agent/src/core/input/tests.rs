@@ -100,6 +100,26 @@ fn refusals_that_nobody_reads_are_bounded() {
     assert_eq!(queue.take_refused().len(), MAX_REFUSED);
 }
 
+#[test]
+fn what_was_told_on_a_stream_that_broke_is_told_again_before_what_is_new() {
+    let mut queue = InputQueue::default();
+    let reasons = [Reason::LeaseHeld, Reason::TakenOver];
+    for offset in 0..100 {
+        let verdict = Err(reasons[offset as usize % 2]);
+        queue.push(offset, EPOCH, b"x", verdict).unwrap();
+        assert_eq!(queue.take_refused().len(), 1);
+    }
+    queue
+        .push(100, EPOCH, b"x", Err(Reason::NotRunning))
+        .unwrap();
+    queue.tell_again();
+    queue.tell_again();
+    let told = queue.take_refused();
+    let offsets: Vec<u64> = told.iter().map(|one| one.from).collect();
+    assert_eq!(offsets, (36..101).collect::<Vec<u64>>());
+    assert!(queue.take_refused().is_empty());
+}
+
 proptest! {
     #[test]
     fn every_byte_is_written_or_refused_once_and_in_order(
@@ -150,6 +170,52 @@ proptest! {
             prop_assert!(sent - queue.done() <= INPUT_WINDOW);
             prop_assert!(fate.iter().take(queue.done() as usize).all(|done| *done));
             prop_assert!(fate.len() >= queue.done() as usize);
+        }
+    }
+}
+
+proptest! {
+    /// A client that keeps what it sent until it is done with, and after each break goes on
+    /// at the offset that it is told.
+    #[test]
+    fn through_any_number_of_streams_each_byte_is_typed_once_and_in_order(
+        steps in prop::collection::vec((0u8..5, 1usize..3000), 0..300),
+    ) {
+        let mut queue = InputQueue::default();
+        let byte = |offset: u64| (offset % 251) as u8;
+        let (mut sent, mut typed) = (0u64, Vec::new());
+        for (what, amount) in steps {
+            let amount = amount as u64;
+            match what {
+                // Sent, and received.
+                0 | 1 => {
+                    let bytes: Vec<u8> = (sent..sent + amount).map(byte).collect();
+                    if queue.push(sent, EPOCH, &bytes, Ok(())).is_ok() {
+                        sent += amount;
+                    }
+                }
+                // Sent, and lost with its stream; the next one begins where the agent says.
+                2 => {
+                    queue.tell_again();
+                    sent = queue.expected();
+                }
+                // Sent again from before that, which a client may.
+                3 => {
+                    let from = sent.saturating_sub(amount);
+                    let bytes: Vec<u8> = (from..sent).map(byte).collect();
+                    prop_assert_eq!(queue.push(from, EPOCH, &bytes, Ok(())), Ok(()));
+                }
+                _ => {
+                    if let Some(bytes) = queue.begin_write(amount as usize) {
+                        let taken = bytes.len().div_ceil(2);
+                        typed.extend_from_slice(&bytes[..taken]);
+                        queue.settle(taken);
+                    }
+                }
+            }
+            let expected: Vec<u8> = (0..queue.done()).map(byte).collect();
+            prop_assert_eq!(&typed, &expected);
+            prop_assert_eq!(queue.expected(), sent);
         }
     }
 }

@@ -40,6 +40,7 @@ impl Desk {
             session: SessionId::random(),
             proxy: proxy(),
             since: SystemTime::now(),
+            away: None,
         };
         let joined = self.console.join(JoinRequest {
             participant,

@@ -1,0 +1,88 @@
+//! A session that outlasts its stream: it goes away with its seat kept, and is taken up again.
+//!
+//! ```text
+//!           stream breaks                     taken up again
+//!  Attached ──────────────▶ away, seat kept ───────────────────▶ Attached, by another stream
+//!     │                          │ its time is over                      ▲
+//!     │                          ▼                                       │
+//!     │                        (left)                                    │
+//!     └────────────── taken up again while the stream runs ──────────────┘
+//! ```
+//! While it is away its lease is its own, what it typed is still written, and a takeover wins.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::Notify;
+
+use super::join::JoinError;
+use super::live::Console;
+use super::viewer::Viewer;
+use crate::core::id::StreamId;
+use crate::core::lease::Claim;
+use crate::core::output::Start;
+
+/// How a session is taken up again.
+#[derive(Clone, Debug)]
+pub struct RejoinRequest {
+    /// Its new stream: from here on every other one counts for nothing.
+    pub stream: StreamId,
+    /// Where it begins.
+    pub start: Start,
+    /// How it asks for the lease, if it has lost it; `None` to view, which gives the lease back.
+    pub claim: Option<Claim>,
+}
+
+/// A session that was taken up again.
+#[derive(Debug)]
+pub struct Rejoined {
+    /// Its new place.
+    pub viewer: Viewer,
+    /// The offset that its next input must have: all before it was received.
+    pub next_input: u64,
+}
+
+impl Console {
+    /// The stream broke: its session is shown as away. Returns whether it is the session's
+    /// newest; else nothing changes.
+    pub fn went_away(&self, stream: StreamId) -> bool {
+        let mut shared = self.shared.lock();
+        let Some(seat) = shared.seat(stream) else {
+            return false;
+        };
+        seat.participant.away = Some(SystemTime::now());
+        shared.roster_version += 1;
+        drop(shared);
+        self.wake();
+        true
+    }
+
+    /// Takes a session up again in another stream.
+    ///
+    /// # Errors
+    /// [`JoinError::Gone`] if the console, or the session at it, is no more.
+    pub fn rejoin(self: &Arc<Self>, request: &RejoinRequest) -> Result<Rejoined, JoinError> {
+        let answers = Arc::new(Notify::new());
+        let RejoinRequest { stream, start, .. } = *request;
+        let mut shared = self.shared.lock();
+        if shared.retired {
+            return Err(JoinError::Gone);
+        }
+        let session = stream.session;
+        let seat = shared.seats.get_mut(&session).ok_or(JoinError::Gone)?;
+        seat.stream = stream.number;
+        seat.answers = answers.clone();
+        seat.participant.away = None;
+        seat.input.tell_again();
+        let next_input = seat.input.expected();
+        let output = shared.output.as_mut().ok_or(JoinError::Gone)?;
+        let cursor = output.open(start);
+        shared.claim_again(session, request.claim);
+        shared.roster_version += 1;
+        let changed = self.changed.subscribe();
+        let viewer = Viewer::new(self.clone(), stream, cursor, answers, changed, &shared);
+        drop(shared);
+        self.announce_writer();
+        Ok(Rejoined { viewer, next_input })
+    }
+}
