@@ -22,6 +22,7 @@ mod host;
 mod hypervisor_faults;
 mod keys;
 mod libvirt;
+mod pasted;
 mod peers;
 mod prometheus;
 mod python_client;
