@@ -23,9 +23,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tonic::transport::Channel;
 
-use crate::attach::AttachError;
+use crate::attach::{AttachError, LinkError};
 use crate::cli::{Cli, Command, Connection, PkiCommand};
-use crate::connect::{ConnectError, Credentials, Places, connect};
+use crate::connect::{ConnectError, Connector, Places};
 use crate::doctor::DoctorError;
 use crate::effects::EffectError;
 use crate::exit::Exit;
@@ -58,7 +58,7 @@ impl Failure {
     fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::List(ListError::Refused(refusal))
-            | Self::Attach(AttachError::Refused(refusal))
+            | Self::Attach(AttachError::Link(LinkError::Refused(refusal)))
             | Self::Effect(EffectError::Refused {
                 source: refusal, ..
             }) => Some(refusal),
@@ -69,13 +69,15 @@ impl Failure {
     /// The exit for it.
     fn exit(&self) -> Exit {
         match self {
-            Self::Connect(_) => Exit::Unreachable,
+            Self::Connect(_)
+            | Self::Attach(AttachError::Link(LinkError::Connect(_) | LinkError::Timeout)) => {
+                Exit::Unreachable
+            }
             Self::List(ListError::Refused(refusal))
-            | Self::Attach(AttachError::Refused(refusal))
+            | Self::Attach(AttachError::Link(LinkError::Refused(refusal)))
             | Self::Effect(EffectError::Refused {
                 source: refusal, ..
             }) => refusal.exit_before_open(),
-            Self::Attach(AttachError::Timeout) => Exit::Unreachable,
             Self::Effect(EffectError::Terminal | EffectError::NotAFile(_)) => Exit::Usage,
             Self::List(ListError::Stdout(error))
             | Self::Effect(EffectError::Stdout(error))
@@ -131,7 +133,8 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             command: PkiCommand::Init(args),
         } => pki::init(args.into())?,
         Command::List(args) => list::run(channel(&to).await?, args.vms, args.output).await?,
-        Command::Attach(args) => return Ok(attach::run(channel(&to).await?, args.into()).await?),
+        Command::Attach(args) => return Ok(attach::run(connector(&to), args.into()).await?),
+        Command::Tail(args) => return Ok(attach::run(connector(&to), args.into()).await?),
         Command::Break(args) => {
             let channel = channel(&to).await?;
             effects::send_break(channel, &args.vm, &args.console, args.sysrq).await?;
@@ -167,12 +170,20 @@ fn block_on(future: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit,
 
 /// The connection that the options ask for.
 async fn channel(options: &Connection) -> Result<Channel, Failure> {
+    Ok(connector(options).connect().await?)
+}
+
+/// Connections as the options ask for them.
+fn connector(options: &Connection) -> Connector {
     let variable = |name| {
         std::env::var_os(name)
             .filter(|v| !v.is_empty())
             .map(PathBuf::from)
     };
-    let places = Places::new(variable("VMCONSOLE_PKI"), variable("HOME"));
-    let credentials = Credentials::load(&options.paths(), &places)?;
-    Ok(connect(&options.agent, options.server_name.as_deref(), credentials).await?)
+    Connector {
+        agent: options.agent.clone(),
+        server_name: options.server_name.clone(),
+        paths: options.paths(),
+        places: Places::new(variable("VMCONSOLE_PKI"), variable("HOME")),
+    }
 }

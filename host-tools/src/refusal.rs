@@ -77,6 +77,12 @@ impl Refusal {
         self.transport.then_some(HINT)
     }
 
+    /// Whether nobody answered, or somebody who says that it may pass.
+    pub(crate) fn may_pass(&self) -> bool {
+        let passing = matches!(self.code, Code::Unavailable | Code::DeadlineExceeded);
+        self.transport || (self.reason.is_none() && passing)
+    }
+
     /// The exit, where the refusal came before anything was open.
     pub(crate) fn exit_before_open(&self) -> Exit {
         if self.transport {

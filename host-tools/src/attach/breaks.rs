@@ -8,10 +8,8 @@ use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 use vmconsole_proto::v1::console_service_client::ConsoleServiceClient;
-use vmconsole_proto::v1::{ConsoleRef, Opened, SendBreakRequest};
+use vmconsole_proto::v1::{ConsoleRef, SendBreakRequest};
 
-use super::Options;
-use crate::reference;
 use crate::refusal::Refusal;
 
 /// How long the agent may take.
@@ -28,20 +26,18 @@ pub(super) struct Breaks {
 }
 
 impl Breaks {
-    /// Breaks on the console that was opened, which is named as exactly as the agent did.
-    pub(super) fn new(channel: Channel, opened: &Opened, options: &Options) -> Self {
-        let console = match &opened.console {
-            Some(console) if !console.vm_uuid.is_empty() => {
-                reference::console(&console.vm_uuid, &console.alias)
-            }
-            Some(console) => reference::console(&options.vm, &console.alias),
-            None => reference::console(&options.vm, &options.console),
-        };
+    /// Breaks on this console.
+    pub(super) const fn new(channel: Channel, console: ConsoleRef) -> Self {
         Self {
             channel,
             console,
             under_way: None,
         }
+    }
+
+    /// Breaks go by this connection from now on.
+    pub(super) fn by(&mut self, channel: Channel) {
+        self.channel = channel;
     }
 
     /// Begins to send one; false if one is under way.

@@ -4,6 +4,7 @@
 //!   LineStart ── ~ ──▶ Tilde ── . ──▶ Left            (leave)
 //!    ▲  │  ▲             ├──── ? ──▶ LineStart       (help)
 //!    │  │  │             ├──── B ──▶ LineStart       (a break)
+//!    │  │  │             ├── w, r ─▶ LineStart       (ask for the lease, give it back)
 //!    │  │  │ Enter       ├──── ~ ──▶ MidLine         (one ~ for the guest)
 //!    │  │  │             └─ other ─▶ as if mid-line  (~ and the byte for the guest)
 //!    │  │ MidLine, Esc, Report
@@ -98,6 +99,10 @@ pub(crate) enum Action {
     Help,
     /// Send a break.
     Break,
+    /// Ask for the writer's lease.
+    Ask,
+    /// Give the writer's lease back.
+    Release,
     /// Call [`Escapes::elapsed`] after [`KEY_PAUSE`] unless bytes come first.
     ArmTimer,
 }
@@ -181,14 +186,10 @@ impl Escapes {
                 self.state = State::Left;
                 return Some(Action::Leave);
             }
-            (State::Tilde, b'?') => {
-                self.state = State::LineStart;
-                return Some(Action::Help);
-            }
-            (State::Tilde, b'B') => {
-                self.state = State::LineStart;
-                return Some(Action::Break);
-            }
+            (State::Tilde, b'?') => return Some(self.done(Action::Help)),
+            (State::Tilde, b'B') => return Some(self.done(Action::Break)),
+            (State::Tilde, b'w') => return Some(self.done(Action::Ask)),
+            (State::Tilde, b'r') => return Some(self.done(Action::Release)),
             (State::Tilde, b'~') => {
                 plain.push(b'~');
                 self.state = State::MidLine;
@@ -203,6 +204,12 @@ impl Escapes {
             }
         }
         None
+    }
+
+    /// An escape that leaves the line at its start.
+    const fn done(&mut self, action: Action) -> Action {
+        self.state = State::LineStart;
+        action
     }
 
     /// A byte that no escape has a claim on yet.

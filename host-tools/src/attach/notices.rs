@@ -2,16 +2,26 @@
 //!
 //! Refuses to pass on control characters: names and reasons are other people's text.
 
+use std::time::Duration;
+
 use vmconsole_proto::v1::{
     Availability, Closed, ConsoleState, Expiring, Gap, GapReason, InputRefused, Moved, Opened,
-    Participant, Reason, SideEffect, SideEffectKind, VmState, WriterChanged,
+    Participant, Position, Reason, Roster, SideEffect, SideEffectKind, VmState, WriterChanged,
+    WriterRefused,
 };
 
 use super::escape::EscapeKey;
+use super::typed::Undelivered;
 use super::window::Fault;
 use crate::output::printable;
 use crate::refusal::Refusal;
 use crate::words;
+
+/// How many of those who are attached are shown in help.
+const MAX_SHOWN: usize = 16;
+
+/// This session has got the lease.
+pub(super) const YOU_WRITE: &str = "you hold the writer's lease now: what you type is sent";
 
 /// A reason's name as the agent writes it, without the prefix of the enumeration.
 pub(super) fn reason(number: i32) -> &'static str {
@@ -58,13 +68,55 @@ pub(super) fn somebody_else_writes(writer: Option<&Participant>) -> String {
     format!("{who} holds the writer's lease: you only watch (--takeover takes it from them)")
 }
 
-/// What `Enter ~ ?` shows.
-pub(super) fn help(key: EscapeKey, console: &str, writer: &str, attached: u32) -> String {
-    format!(
+/// Who waits for the lease, or asked for it in vain.
+pub(super) fn writer_refused(refused: &WriterRefused) -> String {
+    let who = somebody(refused.holder.as_ref());
+    match refused.queue_place {
+        0 => format!("{who} holds the writer's lease: you only watch"),
+        place => format!("{who} holds the writer's lease: you wait for it, at place {place}"),
+    }
+}
+
+/// The writer's stream broke.
+pub(super) fn writer_is_away(writer: &Participant) -> String {
+    let who = words::participant(writer);
+    format!("{who}, who writes, has lost the connection and is waited for")
+}
+
+/// The writer's stream is there again.
+pub(super) fn writer_is_back(writer: &Participant) -> String {
+    format!("{}, who writes, is back", words::participant(writer))
+}
+
+/// What `Enter ~ ?` shows; `own` is the session's id.
+pub(super) fn help(
+    key: EscapeKey,
+    console: &str,
+    writer: &str,
+    roster: &Roster,
+    own: &str,
+) -> String {
+    let mut text = format!(
         "escapes:\n  {key}          leave\n  {key} {key}       send one {key} (within 0.3 s)\n  \
-         Enter ~ .   leave\n  Enter ~ B   send a break\n  Enter ~ ?   this help\n  Enter ~ ~   send one ~\n\
-         on {console}: {writer}; attached in all: {attached}"
-    )
+         Enter ~ .   leave\n  Enter ~ B   send a break\n  Enter ~ w   ask for the writer's lease\n  \
+         Enter ~ r   give it back\n  Enter ~ ?   this help\n  Enter ~ ~   send one ~\n\
+         on {console}: {writer}; attached in all: {}",
+        roster.total.max(1)
+    );
+    let others = roster.participants.iter().filter(|p| p.session_id != own);
+    for other in others.take(MAX_SHOWN) {
+        let writes = if other.writer { ", writes" } else { "" };
+        let away = if other.away_since.is_some() {
+            ", away"
+        } else {
+            ""
+        };
+        text.push_str("\n  ");
+        text.push_str(&words::participant(other));
+        text.push_str(writes);
+        text.push_str(away);
+    }
+    text
 }
 
 /// Output was lost.
@@ -88,9 +140,7 @@ pub(super) fn writer_changed(change: &WriterChanged, wrote: bool) -> Option<Stri
     let why = reason(change.reason);
     match (wrote, change.you_write, &change.writer) {
         (true, true, _) => None,
-        (false, true, _) => {
-            Some("you hold the writer's lease now: what you type is sent".to_owned())
-        }
+        (false, true, _) => Some(YOU_WRITE.to_owned()),
         (true, false, Some(writer)) => {
             let given = match change.takeover_reason.as_str() {
                 "" => String::new(),
@@ -203,6 +253,50 @@ pub(super) fn closed(closed: &Closed) -> String {
     }
 }
 
+/// The stream broke, and another is tried for up to so long.
+pub(super) fn lost(why: &str, limit: Duration) -> String {
+    let seconds = limit.as_secs_f64();
+    format!("{why}: trying again, for {seconds} s at most")
+}
+
+/// A stream is there again, `down` after the last broke. What is missing of the output, a Gap
+/// tells next, in its place.
+pub(super) fn back(down: Duration, opened: &Opened, expected: Position, same: bool) -> String {
+    let oldest = opened.oldest.unwrap_or_default();
+    let kept = oldest.generation == expected.generation && oldest.offset <= expected.offset;
+    let output = if kept {
+        "nothing was missed"
+    } else {
+        "some output was missed"
+    };
+    let session = match same {
+        true => String::new(),
+        false => format!(", as a new session {}", printable(&opened.session_id)),
+    };
+    let seconds = down.as_secs_f64();
+    format!("back after {seconds:.1} s{session}: {output}")
+}
+
+/// Typing that is not sent again, or at all.
+pub(super) fn undelivered(lost: Undelivered) -> String {
+    let Undelivered { in_doubt, unsent } = lost;
+    let doubt = format!("{in_doubt} typed bytes may not have arrived");
+    match (in_doubt, unsent) {
+        (_, 0) => format!("{doubt}, and are not sent again"),
+        (0, _) => format!("{unsent} typed bytes were not sent"),
+        _ => format!("{doubt}, and the {unsent} typed after them were not sent"),
+    }
+}
+
+/// Somebody else got the lease while there was no stream.
+pub(super) fn lease_lost_meanwhile(writer: Option<&Participant>) -> String {
+    let now = match writer {
+        Some(writer) => format!("{} writes", words::participant(writer)),
+        None => "nobody writes".to_owned(),
+    };
+    format!("you lost the writer's lease meanwhile ({now}): what you type is not sent")
+}
+
 /// The agent broke the interface: the text of a bug report.
 pub(super) fn fault(fault: &Fault) -> String {
     format!("bug of the agent, please report it with the agent's log: {fault}")
@@ -210,8 +304,6 @@ pub(super) fn fault(fault: &Fault) -> String {
 
 #[cfg(test)]
 mod tests {
-    use vmconsole_proto::v1::Position;
-
     use super::*;
 
     fn alice() -> Participant {
@@ -252,6 +344,32 @@ mod tests {
             ..change
         };
         assert_eq!(writer_changed(&mine, true), None);
+    }
+
+    #[test]
+    fn coming_back_claims_no_more_than_is_known() {
+        let position = |generation, offset| Position { generation, offset };
+        let opened = |oldest| Opened {
+            session_id: "s2".into(),
+            oldest: Some(oldest),
+            ..Default::default()
+        };
+        let told = |oldest, same| {
+            let down = Duration::from_millis(3210);
+            back(down, &opened(oldest), position(1, 50), same)
+        };
+        assert_eq!(
+            told(position(1, 50), true),
+            "back after 3.2 s: nothing was missed"
+        );
+        assert_eq!(
+            told(position(1, 51), true),
+            "back after 3.2 s: some output was missed"
+        );
+        assert_eq!(
+            told(position(2, 0), false),
+            "back after 3.2 s, as a new session s2: some output was missed"
+        );
     }
 
     #[test]

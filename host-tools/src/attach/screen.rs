@@ -21,8 +21,9 @@ use crate::output::PREFIX;
 /// How many messages for the user wait at most; more are dropped, and the drop is told.
 const MAX_NOTICES: usize = 64;
 
-/// All output that the agent may send unacknowledged, and the notices.
-const QUEUE: usize = MAX_UNACKED_MESSAGES as usize + MAX_NOTICES;
+/// All output that the agent may send unacknowledged, as much of streams that broke, and the
+/// notices.
+const QUEUE: usize = 2 * MAX_UNACKED_MESSAGES as usize + MAX_NOTICES;
 
 /// Where things are written.
 pub(super) struct Sinks {

@@ -12,6 +12,10 @@ pub(crate) const MAX_INPUT_BYTES: usize = 65_536;
 /// How many Output messages may go unacknowledged, by the interface.
 pub(crate) const MAX_UNACKED_MESSAGES: u64 = 1024;
 
+/// The most bytes of input that are sent and not acknowledged, whatever the agent's window: they
+/// are kept, to be sent again if the stream breaks.
+pub(crate) const MAX_KEPT_BYTES: u64 = 1 << 20;
+
 /// Output is acknowledged after this part of the window, or of the messages.
 const ACK_PART: u64 = 4;
 
@@ -38,6 +42,17 @@ pub(crate) enum Fault {
     Overrun {
         /// The window.
         window: u64,
+    },
+    /// A session that was taken up again expects input that was never sent, or that was done
+    /// with before.
+    #[error("the next input is to be at {offset}, where {acked} to {sent} was possible")]
+    NextInput {
+        /// What came.
+        offset: u64,
+        /// The newest acknowledgement.
+        acked: u64,
+        /// What was sent.
+        sent: u64,
     },
     /// An acknowledgement of input that was never sent, or behind an earlier one.
     #[error("input was acknowledged up to {offset}, where {acked} to {sent} was possible")]
@@ -77,7 +92,8 @@ impl InputWindow {
     /// How many bytes the next Input may carry; 0 while the window is closed.
     pub(crate) fn allowance(&self) -> usize {
         let left = self.limit.saturating_sub(self.next);
-        usize::try_from(left)
+        let kept = self.next - self.acked;
+        usize::try_from(left.min(MAX_KEPT_BYTES.saturating_sub(kept)))
             .unwrap_or(usize::MAX)
             .min(MAX_INPUT_BYTES)
     }
@@ -107,6 +123,31 @@ impl InputWindow {
         Ok(moved)
     }
 
+    /// The session goes on by another stream, which expects the offset `next` and takes `window`
+    /// bytes from there. Returns how many bytes that were sent are to be sent again.
+    ///
+    /// # Errors
+    /// [`Fault::NextInput`] for an offset that was never sent, or is behind what was
+    /// acknowledged; nothing changes.
+    pub(crate) fn resumed(&mut self, next: u64, window: u64) -> Result<u64, Fault> {
+        if next < self.acked || next > self.next {
+            return Err(Fault::NextInput {
+                offset: next,
+                acked: self.acked,
+                sent: self.next,
+            });
+        }
+        let lost = self.next - next;
+        self.next = next;
+        self.limit = next.saturating_add(window);
+        Ok(lost)
+    }
+
+    /// Up to where input is acknowledged.
+    pub(crate) const fn acked_to(&self) -> u64 {
+        self.acked
+    }
+
     /// Whether everything that was sent is dealt with.
     pub(crate) const fn settled(&self) -> bool {
         self.acked == self.next
@@ -131,6 +172,7 @@ pub(crate) struct OutputWindow {
     written: Dealt,
     acked: Dealt,
     written_to: Position,
+    acked_to: Position,
     /// State that came since the last acknowledgement, in messages of the usual size.
     states: u64,
 }
@@ -150,8 +192,27 @@ impl OutputWindow {
             written,
             acked,
             written_to: start,
+            acked_to: start,
             states: 0,
         }
+    }
+
+    /// Output goes on by another stream, whose window is whole again, from `position`. What is
+    /// still to be written of the stream before is not acknowledged any more.
+    ///
+    /// # Errors
+    /// [`Fault::NotContiguous`] and [`Fault::NoPosition`], to be told.
+    pub(crate) fn reopened(&mut self, position: Option<Position>) -> Result<(), Fault> {
+        let contiguous = self.begins_at(position);
+        self.acked = self.received;
+        self.acked_to = self.expected;
+        self.states = 0;
+        contiguous
+    }
+
+    /// How many messages of output wait to be written.
+    pub(crate) const fn unwritten(&self) -> u64 {
+        self.received.messages - self.written.messages
     }
 
     /// Where the next output must begin.
@@ -223,8 +284,10 @@ impl OutputWindow {
     /// Whether an acknowledgement is due: a quarter of the window was written since the last,
     /// or [`STATES_PER_ACK`] came.
     pub(crate) const fn ack_due(&self) -> bool {
-        self.written.bytes - self.acked.bytes >= self.size / ACK_PART
-            || self.written.messages - self.acked.messages >= MAX_UNACKED_MESSAGES / ACK_PART
+        let bytes = self.written.bytes.saturating_sub(self.acked.bytes);
+        let messages = self.written.messages.saturating_sub(self.acked.messages);
+        bytes >= self.size / ACK_PART
+            || messages >= MAX_UNACKED_MESSAGES / ACK_PART
             || self.states >= STATES_PER_ACK
     }
 
@@ -232,9 +295,14 @@ impl OutputWindow {
     /// again.
     pub(crate) fn take_ack(&mut self) -> Option<Position> {
         self.ack_due().then(|| {
-            self.acked = self.written;
             self.states = 0;
-            self.written_to
+            // Else it is of the stream before.
+            let (written, acked) = (self.written, self.acked);
+            if written.bytes > acked.bytes || written.messages > acked.messages {
+                self.acked = self.written;
+                self.acked_to = self.written_to;
+            }
+            self.acked_to
         })
     }
 

@@ -103,7 +103,10 @@ fn attach_is_read_as_meant() {
         (plain.wish, plain.escape),
         (Wish::Write, EscapeKey::Key(0x1d))
     );
-    assert_eq!((plain.tail, plain.linger), (0, Duration::from_secs(1)));
+    assert_eq!(
+        (plain.begin, plain.linger),
+        (Begin::Live, Duration::from_secs(1))
+    );
     let full = attach(&[
         "web",
         "serial1",
@@ -126,10 +129,45 @@ fn attach_is_read_as_meant() {
 }
 
 #[test]
+fn how_long_a_connection_is_tried_again_is_read_as_meant() {
+    let limit = |words: &[&str]| attach(words).map(|options| options.reconnect.as_secs());
+    assert_eq!(limit(&["web"]).unwrap(), 300);
+    assert_eq!(limit(&["web", "--reconnect", "7"]).unwrap(), 7);
+    assert_eq!(limit(&["web", "--no-reconnect"]).unwrap(), 0);
+    let queue = attach(&["web", "--queue"]).unwrap();
+    assert_eq!(queue.wish, Wish::Queue);
+}
+
+#[test]
+fn a_tail_names_its_console_in_one_word() {
+    let tail = |words: &[&str]| match parsed(&[&["tail"], words].concat()).unwrap() {
+        Command::Tail(args) => attach::Options::from(args),
+        other => panic!("{other:?}"),
+    };
+    let plain = tail(&["web"]);
+    assert_eq!((plain.vm.as_str(), plain.console.as_str()), ("web", ""));
+    assert_eq!(
+        (plain.begin, plain.tail, plain.wish),
+        (Begin::Lines(10), Some(Tail::Once), Wish::View)
+    );
+    let full = tail(&["web/serial1", "-f", "--lines", "0", "--no-reconnect"]);
+    assert_eq!(
+        (full.vm.as_str(), full.console.as_str()),
+        ("web", "serial1")
+    );
+    assert_eq!((full.begin, full.tail), (Begin::Live, Some(Tail::Follow)));
+    assert!(parsed(&["tail", "web", "--lines", "100001"]).is_err());
+}
+
+#[test]
 fn what_does_not_go_together_is_refused() {
     let long = "x".repeat(MAX_REASON_BYTES + 1);
     for words in [
         &["web", "--view", "--takeover"][..],
+        &["web", "--queue", "--takeover"],
+        &["web", "--view", "--queue"],
+        &["web", "--reconnect", "5", "--no-reconnect"],
+        &["web", "--reconnect", "86401"],
         &["web", "--reason", "x"],
         &["web", "--takeover", "--reason", &long],
         &["web", "--escape", "~"],

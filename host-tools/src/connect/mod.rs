@@ -4,6 +4,7 @@
 //! the first byte.
 
 mod address;
+mod connector;
 mod credentials;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 pub(crate) use self::address::{AgentAddress, is_dns_name};
+pub(crate) use self::connector::Connector;
 pub(crate) use self::credentials::{CredentialPaths, Credentials, Places};
 
 /// How long name resolution, TCP, TLS and HTTP/2 may take together.

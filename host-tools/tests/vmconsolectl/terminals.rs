@@ -23,7 +23,12 @@ fn attach(options: &[&str]) -> (tempfile::TempDir, FakeAgent, OnTerminal, Client
 
 /// The same, opened for writing.
 fn writing() -> (tempfile::TempDir, FakeAgent, OnTerminal, ClientStream) {
-    let (root, agent, mut terminal, mut stream) = attach(&[]);
+    writing_with(&[])
+}
+
+/// The same with these options.
+fn writing_with(options: &[&str]) -> (tempfile::TempDir, FakeAgent, OnTerminal, ClientStream) {
+    let (root, agent, mut terminal, mut stream) = attach(options);
     stream.open();
     stream.opened(Mode::WriteIfFree, 1024);
     terminal.sees("attached to web-1/serial0");
@@ -165,7 +170,7 @@ fn a_signal_ends_a_program_that_is_stopped_in_the_background() {
 
 #[test]
 fn an_agent_that_vanishes_is_told_and_the_terminal_is_put_back() {
-    let (_root, mut agent, mut terminal, _stream) = writing();
+    let (_root, mut agent, mut terminal, _stream) = writing_with(&["--no-reconnect"]);
     agent.vanish();
     terminal.sees("the stream broke");
     assert_eq!(terminal.end(), Some(8));

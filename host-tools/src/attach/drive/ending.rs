@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Drive, Phase};
+use super::{Drive, Phase, Way};
 use crate::attach::escape::Escapes;
 use crate::attach::session::Typing;
 use crate::exit::Exit;
@@ -33,13 +33,19 @@ impl Drive {
                 .escape
                 .into_iter()
                 .chain(self.pipe_deadline())
+                .chain(self.outage_deadline())
                 .min(),
         }
     }
 
+    /// When trying to get another stream is given up.
+    fn outage_deadline(&self) -> Option<Instant> {
+        self.parts.reconnect.deadline().map(Instant::from_std)
+    }
+
     /// When a pipe's session is over, or given up.
     fn pipe_deadline(&self) -> Option<Instant> {
-        if self.parts.typing != Typing::Pipe {
+        if self.parts.typing != Typing::Pipe || !self.parts.way.is_up() {
             return None;
         }
         if !self.parts.session.delivered() {
@@ -89,6 +95,10 @@ impl Drive {
             if let Some(action) = self.parts.escapes.as_mut().and_then(Escapes::elapsed) {
                 self.act(action);
             }
+        } else if due(self.outage_deadline()) {
+            let seconds = self.parts.reconnect.limit().as_secs_f64();
+            let text = format!("gave up after {seconds} s without a connection");
+            self.give_up(text, Exit::Broken);
         } else if due(self.pipe_deadline()) && self.parts.session.delivered() {
             self.leave(Exit::Done, false);
         } else if due(self.pipe_deadline()) {
@@ -101,6 +111,16 @@ impl Drive {
     /// Sends Detach and waits for Closed. `hurried` where somebody waits to be let go.
     pub(super) fn leave(&mut self, exit: Exit, hurried: bool) {
         match &mut self.phase {
+            Phase::Running if !self.parts.way.is_up() => {
+                let until = Instant::now();
+                self.phase = Phase::Leaving {
+                    exit,
+                    until,
+                    hurried,
+                };
+                self.tell_undelivered();
+                self.drain(exit);
+            }
             Phase::Running => {
                 self.parts.session.leave();
                 let until = Instant::now() + DETACH_WAIT;
@@ -132,6 +152,7 @@ impl Drive {
         if self.parts.typing == Typing::Terminal && exit == Exit::Done {
             self.parts.screen.notice("detached".to_owned());
         }
+        self.parts.way = Way::Over;
         self.parts.screen.finish();
         let wait = if hurried { LEAVE_DRAIN } else { DRAIN_STALL };
         let until = Instant::now() + wait;

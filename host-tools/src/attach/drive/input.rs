@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Drive, Phase};
 use crate::attach::escape::{Action, KEY_PAUSE};
-use crate::attach::session::Typing;
+use crate::attach::session::{Effect, Session, Typing};
 use crate::attach::signals::Asked;
 use crate::exit::Exit;
 
@@ -75,14 +75,30 @@ impl Drive {
             Action::Leave => self.leave(Exit::Done, true),
             Action::Help => self.parts.screen.notice(self.parts.session.help()),
             Action::Break => self.send_break(),
+            Action::Ask => self.with_the_lease(Session::ask),
+            Action::Release => self.with_the_lease(Session::release),
             Action::ArmTimer => self.times.escape = Some(Instant::now() + KEY_PAUSE),
         }
     }
 
     fn send_break(&mut self) {
-        if self.phase == Phase::Running && !self.parts.stream.breaks.begin() {
-            let text = "a break is being sent: this one is not";
-            self.parts.screen.notice(text.to_owned());
+        if self.phase != Phase::Running {
+            return;
+        }
+        let text = if !self.parts.way.is_up() {
+            "there is no connection: the break is not sent"
+        } else if !self.parts.breaks.begin() {
+            "a break is being sent: this one is not"
+        } else {
+            return;
+        };
+        self.parts.screen.notice(text.to_owned());
+    }
+
+    fn with_the_lease(&mut self, ask: impl FnOnce(&mut Session) -> Vec<Effect>) {
+        if self.phase == Phase::Running {
+            let effects = ask(&mut self.parts.session);
+            self.apply(effects);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Running ── escape, signal, end of a pipe ──▶ Leaving ── Closed, or 2 s ──▶ Draining
-//!      └────── Closed, a broken stream ──────────────────────────────────────▶ Draining
+//!      └────── Closed, or a broken stream that no other replaces ────────────▶ Draining
 //!   Draining ── all is written, or the time for it is up ──▶ Ended
 //! ```
 //!
@@ -10,21 +10,24 @@
 
 mod ending;
 mod input;
+mod way;
 
 use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
-use tonic::{Status, Streaming};
+use tonic::Status;
 use vmconsole_proto::v1::{StreamConsoleRequest, StreamConsoleResponse};
 
 use self::ending::DRAIN_STALL;
+use self::way::News;
+pub(super) use self::way::{Dialer, Way};
 use super::breaks::Breaks;
 use super::escape::Escapes;
 use super::keyboard::Reads;
 use super::notices;
+use super::reconnect::{Reconnect, Trouble};
 use super::screen::{Progress, Screen};
 use super::session::{Effect, Session, Typing};
 use super::signals::Signals;
@@ -66,6 +69,8 @@ struct Times {
     linger: Duration,
     /// Whether the pipe is at its end.
     input_ended: bool,
+    /// Since when there is no stream, if there is none.
+    down_since: Instant,
 }
 
 /// What the task works with.
@@ -84,20 +89,16 @@ pub(super) struct Parts {
     pub(super) screen: Screen,
     /// Signals.
     pub(super) signals: Signals,
-    /// The agent.
-    pub(super) stream: Stream,
-    /// How long it must be quiet after the end of a pipe.
-    pub(super) linger: Duration,
-}
-
-/// The agent's end.
-pub(super) struct Stream {
-    /// To the agent.
-    pub(super) requests: mpsc::Sender<StreamConsoleRequest>,
-    /// From the agent.
-    pub(super) inbound: Streaming<StreamConsoleResponse>,
+    /// The way to the agent.
+    pub(super) way: Way,
+    /// How others are opened.
+    pub(super) dialer: Dialer,
     /// Beside the stream.
     pub(super) breaks: Breaks,
+    /// When others are opened.
+    pub(super) reconnect: Reconnect,
+    /// How long it must be quiet after the end of a pipe.
+    pub(super) linger: Duration,
 }
 
 /// The task.
@@ -105,8 +106,6 @@ pub(super) struct Drive {
     parts: Parts,
     times: Times,
     phase: Phase,
-    /// Whether the agent still reads.
-    sending: bool,
 }
 
 impl Drive {
@@ -120,12 +119,12 @@ impl Drive {
             input_moved: now,
             linger,
             input_ended: false,
+            down_since: now,
         };
         let mut drive = Self {
             parts,
             times,
             phase: Phase::Running,
-            sending: true,
         };
         drive.apply(effects);
         drive
@@ -140,6 +139,7 @@ impl Drive {
             let until = self.deadline();
             let parts = &mut self.parts;
             let open = !matches!(self.phase, Phase::Draining { .. });
+            let wants_room = parts.session.has_request();
             // In order of urgency: leaving comes before showing, and showing before reading
             // more. None of them can occupy the loop: each waits for its own far end.
             tokio::select! {
@@ -147,20 +147,28 @@ impl Drive {
                 asked = parts.signals.next() => self.signal(asked),
                 read = next_read(&mut parts.reads), if parts.session.wants_input() => self.read(read),
                 progress = parts.screen.progress() => self.progressed(progress),
-                room = has_room(&parts.stream.requests), if open && self.sending && parts.session.has_request() => {
-                    self.send(room);
-                }
-                message = parts.stream.inbound.message(), if open => self.message(message),
-                outcome = parts.stream.breaks.outcome(), if open => self.broke(outcome),
+                news = parts.way.news(wants_room) => self.news(news),
+                outcome = parts.breaks.outcome(), if open => self.broke(outcome),
                 () = sleep_until_some(until) => self.elapsed(),
             }
         }
     }
 
+    fn news(&mut self, news: News) {
+        match news {
+            News::Room(room) => self.send(room),
+            News::Message(message) => self.message(message),
+            News::Dialed(dialed) => self.dialed(dialed),
+        }
+    }
+
     /// Sends one message. Where the agent reads no more, what it says last tells why.
     fn send(&mut self, room: bool) {
-        self.sending = room;
-        if let Ok(permit) = self.parts.stream.requests.try_reserve()
+        let Way::Up { stream, sending } = &mut self.parts.way else {
+            return;
+        };
+        *sending = room;
+        if let Ok(permit) = stream.requests.try_reserve()
             && let Some(message) = self.parts.session.next_request()
         {
             permit.send(StreamConsoleRequest {
@@ -190,7 +198,12 @@ impl Drive {
             // Whoever read stdout has left, and so do we.
             Some(io::ErrorKind::BrokenPipe) => self.leave(Exit::Done, true),
             Some(kind) => self.stdout_failed(kind),
-            None => self.parts.session.wrote(progress.position, progress.dealt),
+            None => {
+                self.parts.session.wrote(progress.position, progress.dealt);
+                if self.phase == Phase::Running && matches!(self.parts.way, Way::Waiting) {
+                    self.dial(Duration::ZERO);
+                }
+            }
         }
         if let Phase::Draining {
             until,
@@ -238,19 +251,25 @@ impl Drive {
 
     /// The stream is over without a Closed.
     fn stream_ended(&mut self, end: Result<Option<StreamConsoleResponse>, Status>) {
-        let (exit, text) = match end {
+        let (exit, text, trouble) = match end {
             Ok(_) => (
                 Exit::Broken,
                 "the agent ended the stream without a word".to_owned(),
+                Trouble::Passing,
             ),
             Err(status) => {
                 let refusal = Refusal::new(&status);
                 (
                     refusal.exit_after_open(),
                     format!("the stream broke: {refusal}"),
+                    Trouble::of_refusal(&refusal),
                 )
             }
         };
+        if trouble == Trouble::Passing {
+            self.broken(exit, text);
+            return;
+        }
         if self.phase == Phase::Running {
             self.parts.screen.notice(text);
         }
@@ -272,6 +291,7 @@ impl Drive {
                     self.times.input_moved = self.times.quiet_since;
                 }
                 Effect::Leave(exit) => self.leave(exit, false),
+                Effect::Broken(exit, why) => self.broken(exit, why),
                 Effect::End(exit) => self.drain(exit),
             }
         }
@@ -292,12 +312,4 @@ async fn sleep_until_some(until: Option<Instant>) {
         Some(until) => sleep_until(until).await,
         None => std::future::pending().await,
     }
-}
-
-/// Waits for room in the queue, which only this task fills; false when nobody reads it.
-///
-/// # Cancel safety
-/// Nothing is taken.
-async fn has_room(requests: &mpsc::Sender<StreamConsoleRequest>) -> bool {
-    requests.reserve().await.is_ok()
 }

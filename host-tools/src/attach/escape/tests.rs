@@ -53,6 +53,8 @@ fn described(bytes: &[u8]) -> Vec<Action> {
             [b'~', b'.', ..] if line_start => (rest.len(), b"", Some(Action::Leave)),
             [b'~', b'?', ..] if line_start => (2, b"", Some(Action::Help)),
             [b'~', b'B', ..] if line_start => (2, b"", Some(Action::Break)),
+            [b'~', b'w', ..] if line_start => (2, b"", Some(Action::Ask)),
+            [b'~', b'r', ..] if line_start => (2, b"", Some(Action::Release)),
             [b'~', b'~', ..] if line_start => (2, b"~", None),
             [b'~'] if line_start => (1, b"", None),
             [KEY, KEY, ..] => (2, &[KEY], None),
@@ -61,7 +63,8 @@ fn described(bytes: &[u8]) -> Vec<Action> {
             [byte, ..] => (1, std::slice::from_ref(byte), None),
             [] => (0, b"", None),
         };
-        let at_start = matches!(action, Some(Action::Help | Action::Break));
+        let stays = [Action::Help, Action::Break, Action::Ask, Action::Release];
+        let at_start = action.as_ref().is_some_and(|action| stays.contains(action));
         guest.extend_from_slice(sent);
         if let Some(action) = action {
             flush(&mut guest, &mut actions);
@@ -78,7 +81,7 @@ fn described(bytes: &[u8]) -> Vec<Action> {
 fn typed() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![
         3 => prop_oneof![Just(b'~'), Just(b'\r'), Just(b'\n')],
-        2 => prop_oneof![Just(b'.'), Just(b'?'), Just(b'B'), Just(KEY)],
+        2 => prop_oneof![Just(b'.'), Just(b'?'), Just(b'B'), Just(b'w'), Just(b'r'), Just(KEY)],
         2 => any::<u8>(),
     ];
     let report = "\x1b\\[[0-9;?>]{0,70}[RnctA~\r]|\x1b|\\[|[0-9;?>]|[RnctAH]";

@@ -5,25 +5,31 @@
 //!            typed ─▶ queue ─▶ input window ─▶ next_request ─▶ agent
 //!   agent ─▶ receive ─▶ Effect::Output ─▶ (written out) ─▶ wrote ─▶ next_request (ack)
 //!                    └▶ Effect::Notice, Effect::End
+//!
+//!   Up ── broke ──▶ Down (typing waits) ── reopened ──▶ Up
 //! ```
 //!
 //! Refuses to know of terminals, of tokio and of the clock.
 
+mod again;
+mod lease;
 mod receive;
-
-use std::collections::VecDeque;
 
 use bytes::Bytes;
 use vmconsole_proto::v1::stream_console_request::Message as Request;
 use vmconsole_proto::v1::{
-    ConsoleState, Detach, Input, Mode, Opened, OutputAck, Participant, Position,
+    ConsoleState, Detach, Input, Mode, Opened, OutputAck, Participant, Position, Roster,
 };
 
 use super::escape::EscapeKey;
 use super::notices;
-use super::window::{Dealt, InputWindow, OutputWindow};
+use super::typed::{Typed, Undelivered};
+use super::window::{Dealt, OutputWindow};
 use crate::exit::Exit;
 use crate::words;
+
+pub(crate) use self::again::Again;
+pub(crate) use self::lease::Claim;
 
 /// How many typed bytes wait for the input window at a terminal; more is dropped and told.
 const TERMINAL_QUEUE_BYTES: usize = 1 << 20;
@@ -53,6 +59,8 @@ pub(crate) enum Effect {
     InputMoved,
     /// Nothing is left to be done here: leave, and end with this.
     Leave(Exit),
+    /// The agent has closed the stream, and another may take its place; the text says why.
+    Broken(Exit, String),
     /// The agent has closed the stream.
     End(Exit),
 }
@@ -71,15 +79,20 @@ pub(crate) struct Session {
     typing: Typing,
     key: EscapeKey,
     console: String,
+    id: String,
+    token: Vec<u8>,
+    up: bool,
     you_write: bool,
+    claim: Claim,
+    asked: Option<Request>,
     writer: Option<Participant>,
     epoch: u64,
-    attached: u32,
+    roster: Roster,
     state: ConsoleState,
-    input: InputWindow,
-    queue: VecDeque<Bytes>,
-    queued: usize,
+    input: Typed,
+    refused_to: u64,
     output: OutputWindow,
+    until: Option<Position>,
     leaving: Leaving,
     input_ended: bool,
     faults: u32,
@@ -97,29 +110,39 @@ impl Session {
         window: u64,
     ) -> (Self, Vec<Effect>) {
         let console = opened.console.clone().unwrap_or_default();
-        let you_write = !matches!(opened.mode(), Mode::View | Mode::Unspecified);
         let session = Self {
             typing,
             key,
             console: notices::console_name(&opened),
-            you_write,
+            token: opened.resume_token.to_vec(),
+            up: true,
+            you_write: writes(&opened),
+            claim: Claim::View,
+            asked: None,
             epoch: opened.write_epoch,
-            attached: opened.roster.as_ref().map_or(1, |roster| roster.total),
             state: console.state.unwrap_or_default(),
             // A session that is not resumed counts its input from 0 by definition.
-            input: InputWindow::new(opened.next_input_offset.unwrap_or(0), opened.input_window),
-            queue: VecDeque::new(),
-            queued: 0,
+            input: Typed::new(opened.next_input_offset.unwrap_or(0), opened.input_window),
+            refused_to: 0,
             output: OutputWindow::new(window, opened.position.unwrap_or_default()),
+            until: None,
             leaving: Leaving::No,
             input_ended: false,
             faults: 0,
             deaf_told: false,
             full_told: false,
             writer: console.writer,
+            id: opened.session_id,
+            roster: opened.roster.unwrap_or_default(),
         };
-        let effects = session.first_effects(&opened.session_id);
+        let effects = session.first_effects();
         (session, effects)
+    }
+
+    /// Ends as soon as output has got to `head`: at once, if that is unset.
+    pub(crate) fn end_at(&mut self, head: Option<Position>) -> Vec<Effect> {
+        self.until = Some(head.unwrap_or_default());
+        self.at_the_end().into_iter().collect()
     }
 
     /// Takes what was typed, escapes removed.
@@ -127,43 +150,42 @@ impl Session {
         if !self.you_write {
             let told = std::mem::replace(&mut self.deaf_told, true);
             let text = "you do not hold the writer's lease: what you type is not sent";
-            return if told {
-                Vec::new()
-            } else {
-                vec![Effect::Notice(text.to_owned())]
-            };
+            return told_once(told, text);
         }
-        if self.typing == Typing::Terminal && self.queued + bytes.len() > TERMINAL_QUEUE_BYTES {
+        let waiting = self.input.waiting();
+        if self.typing == Typing::Terminal && waiting + bytes.len() > TERMINAL_QUEUE_BYTES {
             let told = std::mem::replace(&mut self.full_told, true);
             let text = "the guest takes no input: what you type now is dropped";
-            return if told {
-                Vec::new()
-            } else {
-                vec![Effect::Notice(text.to_owned())]
-            };
+            return told_once(told, text);
         }
-        self.queued += bytes.len();
-        self.queue.push_back(bytes);
+        self.input.push(bytes);
         Vec::new()
     }
 
-    /// Whether more input may be handed to [`Session::typed`].
+    /// Whether more input may be handed to [`Session::typed`]. A pipe is read by who may write
+    /// alone: nothing of it is to be lost.
     pub(crate) fn wants_input(&self) -> bool {
+        let room = self.input.waiting() < PIPE_QUEUE_BYTES;
         match self.typing {
             Typing::Terminal => true,
-            Typing::Pipe => self.queued < PIPE_QUEUE_BYTES && self.leaving == Leaving::No,
+            Typing::Pipe => self.you_write && room && self.leaving == Leaving::No,
             Typing::Nobody => false,
         }
     }
 
     /// No more will be typed.
-    pub(crate) fn input_ended(&mut self) {
+    pub(crate) const fn input_ended(&mut self) {
         self.input_ended = true;
     }
 
     /// Whether all input so far was written to the guest.
     pub(crate) fn delivered(&self) -> bool {
-        self.queue.is_empty() && self.input.settled()
+        self.input.delivered()
+    }
+
+    /// How much was not, as far as is known.
+    pub(crate) const fn undelivered(&self) -> Undelivered {
+        self.input.undelivered()
     }
 
     /// Output was written out up to `position`, `dealt` in all.
@@ -180,13 +202,16 @@ impl Session {
 
     /// Whether [`Session::next_request`] has something.
     pub(crate) fn has_request(&self) -> bool {
-        self.leaving != Leaving::Sent
-            && (self.output.ack_due() || self.may_send() || self.leaving == Leaving::Wanted)
+        let wanted = self.output.ack_due()
+            || self.asked.is_some()
+            || self.may_send()
+            || self.leaving == Leaving::Wanted;
+        self.up && self.leaving != Leaving::Sent && wanted
     }
 
     /// The next message for the agent; it counts as sent.
     pub(crate) fn next_request(&mut self) -> Option<Request> {
-        if self.leaving == Leaving::Sent {
+        if !self.has_request() {
             return None;
         }
         if let Some(position) = self.output.take_ack() {
@@ -196,6 +221,9 @@ impl Session {
         }
         if self.may_send() {
             return self.next_input();
+        }
+        if let Some(asked) = self.asked.take() {
+            return Some(asked);
         }
         (self.leaving == Leaving::Wanted).then(|| {
             self.leaving = Leaving::Sent;
@@ -210,14 +238,14 @@ impl Session {
             (Some(writer), false) => format!("{} writes", words::participant(writer)),
             (None, false) => "nobody writes".to_owned(),
         };
-        notices::help(self.key, &self.console, &writer, self.attached)
+        notices::help(self.key, &self.console, &writer, &self.roster, &self.id)
     }
 
     /// What the opening itself tells.
-    fn first_effects(&self, session_id: &str) -> Vec<Effect> {
+    fn first_effects(&self) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.typing == Typing::Terminal {
-            let text = notices::attached(&self.console, session_id, self.key);
+            let text = notices::attached(&self.console, &self.id, self.key);
             effects.push(Effect::Notice(text));
         }
         if usual(&self.state) != Some(true) && self.state != ConsoleState::default() {
@@ -226,39 +254,39 @@ impl Session {
         effects
     }
 
-    /// Tells that somebody else writes, where writing was asked for; ends a pipe's session.
-    pub(crate) fn wanted_to_write(&self) -> Vec<Effect> {
-        if self.you_write {
-            return Vec::new();
-        }
-        let mut effects = vec![Effect::Notice(notices::somebody_else_writes(
-            self.writer.as_ref(),
-        ))];
-        if self.typing == Typing::Pipe {
-            effects.push(Effect::Leave(Exit::LeaseHeld));
-        }
-        effects
+    /// Leaves where all output that was wanted has come.
+    fn at_the_end(&self) -> Option<Effect> {
+        let (until, now) = (self.until?, self.output.expected());
+        let there = until.generation != now.generation || until.offset <= now.offset;
+        there.then_some(Effect::Leave(Exit::Done))
     }
 
     fn may_send(&self) -> bool {
-        self.you_write && !self.queue.is_empty() && self.input.allowance() > 0
+        self.you_write && self.input.has_next()
     }
 
-    /// As much of the queue's front as fits.
+    /// As much of what waits as fits.
     fn next_input(&mut self) -> Option<Request> {
-        let mut data = self.queue.pop_front()?;
-        if data.len() > self.input.allowance() {
-            let rest = data.split_off(self.input.allowance());
-            self.queue.push_front(rest);
-        }
-        self.queued -= data.len();
+        let (offset, data) = self.input.next()?;
         self.full_told = false;
-        let offset = self.input.send(data.len());
         Some(Request::Input(Input {
             offset,
             write_epoch: self.epoch,
             data,
         }))
+    }
+}
+
+/// Whether the session that was opened holds the lease.
+fn writes(opened: &Opened) -> bool {
+    !matches!(opened.mode(), Mode::View | Mode::Unspecified)
+}
+
+/// A notice, unless it was told before.
+fn told_once(told: bool, text: &str) -> Vec<Effect> {
+    match told {
+        true => Vec::new(),
+        false => vec![Effect::Notice(text.to_owned())],
     }
 }
 

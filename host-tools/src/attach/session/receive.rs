@@ -1,12 +1,11 @@
 //! What the agent says, turned into things to do.
 
 use vmconsole_proto::v1::stream_console_response::Message as Response;
-use vmconsole_proto::v1::{
-    Closed, ConsoleState, InputAck, InputRefused, Output, Reason, WriterChanged,
-};
+use vmconsole_proto::v1::{Closed, ConsoleState, InputAck, InputRefused, Output, Reason};
 
 use super::{Effect, Session, Typing};
 use crate::attach::notices;
+use crate::attach::reconnect::Trouble;
 use crate::attach::window::{Fault, OutputWindow};
 use crate::exit::Exit;
 
@@ -30,6 +29,12 @@ impl Session {
     /// Takes a message of the agent.
     pub(crate) fn receive(&mut self, message: Response) -> Vec<Effect> {
         self.output.state(weight(&message));
+        let mut effects = self.received(message);
+        effects.extend(self.at_the_end());
+        effects
+    }
+
+    fn received(&mut self, message: Response) -> Vec<Effect> {
         match message {
             Response::Output(output) => self.output(output),
             Response::Gap(gap) => {
@@ -48,16 +53,14 @@ impl Session {
             Response::InputRefused(refused) => self.input_refused(&refused),
             Response::WriterChanged(change) => self.writer_changed(change),
             Response::ConsoleState(state) => self.console_state(state),
-            Response::Roster(roster) => {
-                self.attached = roster.total;
-                Vec::new()
-            }
+            Response::Roster(roster) => self.roster(roster),
+            Response::WriterRefused(refused) => self.writer_refused(&refused),
             Response::SideEffect(effect) => vec![Effect::Notice(notices::side_effect(&effect))],
             Response::Expiring(expiring) => vec![Effect::Notice(notices::expiring(&expiring))],
             Response::Moved(moved) => vec![Effect::Notice(notices::moved(&moved))],
             Response::Closed(closed) => self.closed(&closed),
-            // Neither was asked for, and a second Opened changes nothing.
-            Response::WriterRefused(_) | Response::Pong(_) | Response::Opened(_) => Vec::new(),
+            // The one was not asked for, and a second Opened changes nothing.
+            Response::Pong(_) | Response::Opened(_) => Vec::new(),
         }
     }
 
@@ -83,6 +86,11 @@ impl Session {
     }
 
     fn input_refused(&mut self, refused: &InputRefused) -> Vec<Effect> {
+        // After a break the newest are told again.
+        if refused.to <= self.refused_to {
+            return Vec::new();
+        }
+        self.refused_to = refused.to;
         let mut effects = vec![Effect::Notice(notices::input_refused(refused))];
         if self.typing == Typing::Pipe {
             let exit = Exit::for_reason(refused.reason());
@@ -91,31 +99,6 @@ impl Session {
             } else {
                 exit
             }));
-        }
-        effects
-    }
-
-    fn writer_changed(&mut self, change: WriterChanged) -> Vec<Effect> {
-        let wrote = std::mem::replace(&mut self.you_write, change.you_write);
-        let mut effects: Vec<_> = notices::writer_changed(&change, wrote)
-            .map(Effect::Notice)
-            .into_iter()
-            .collect();
-        self.epoch = change.write_epoch;
-        self.writer = change.writer;
-        self.deaf_told = !self.you_write && wrote;
-        if wrote && !self.you_write {
-            let undelivered = !self.delivered();
-            if self.queued > 0 {
-                let text = format!("{} bytes that waited to be sent are dropped", self.queued);
-                effects.push(Effect::Notice(text));
-            }
-            self.queue.clear();
-            self.queued = 0;
-            // A pipe that is not at its end would be cut short as well.
-            if self.typing == Typing::Pipe && (undelivered || !self.input_ended) {
-                effects.push(Effect::Leave(Exit::LeaseHeld));
-            }
         }
         effects
     }
@@ -133,16 +116,23 @@ impl Session {
 
     fn closed(&mut self, closed: &Closed) -> Vec<Effect> {
         let reason = Reason::try_from(closed.reason).unwrap_or(Reason::Unspecified);
+        let exit = Exit::for_reason(reason);
+        if Trouble::of_closed(closed) == Trouble::Passing {
+            return vec![Effect::Broken(exit, notices::closed(closed))];
+        }
         let mut effects = Vec::new();
         if reason != Reason::ClientDetached {
             effects.push(Effect::Notice(notices::closed(closed)));
         }
-        effects.push(Effect::End(Exit::for_reason(reason)));
+        effects.push(Effect::End(exit));
         effects
     }
 
     /// Runs a check on the output window and tells what it finds, a few times.
-    fn check(&mut self, check: impl FnOnce(&mut OutputWindow) -> Result<(), Fault>) -> Vec<Effect> {
+    pub(super) fn check(
+        &mut self,
+        check: impl FnOnce(&mut OutputWindow) -> Result<(), Fault>,
+    ) -> Vec<Effect> {
         let Err(fault) = check(&mut self.output) else {
             return Vec::new();
         };

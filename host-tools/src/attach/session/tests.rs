@@ -10,6 +10,9 @@ use super::receive::MAX_FAULTS_TOLD;
 use super::*;
 use crate::attach::window::STATES_PER_ACK;
 
+mod again;
+mod lease;
+
 const WINDOW: u64 = 4096;
 
 fn at(offset: u64) -> Position {
@@ -271,20 +274,20 @@ fn a_pipe_that_cannot_write_to_its_end_is_told_by_the_exit() {
         pipe.receive(lost_lease()).as_slice(),
         [Effect::Notice(_)]
     ));
-    let viewer = session(Typing::Pipe, Mode::View, 9);
+    let mut viewer = session(Typing::Pipe, Mode::View, 9);
     assert_eq!(
-        viewer.wanted_to_write().last(),
+        viewer.wanted_to_write(Claim::IfFree).last(),
         Some(&Effect::Leave(Exit::LeaseHeld))
     );
 }
 
 #[test]
 fn a_viewer_that_wanted_to_write_is_told_who_does() {
-    let viewer = session(Typing::Terminal, Mode::View, 9);
-    let effects = viewer.wanted_to_write();
+    let mut viewer = session(Typing::Terminal, Mode::View, 9);
+    let effects = viewer.wanted_to_write(Claim::IfFree);
     assert!(notices(&effects)[0].starts_with("bob through p holds the writer's lease"));
     assert_eq!(
-        session(Typing::Terminal, Mode::WriteIfFree, 9).wanted_to_write(),
+        session(Typing::Terminal, Mode::WriteIfFree, 9).wanted_to_write(Claim::IfFree),
         []
     );
 }
@@ -411,7 +414,7 @@ fn a_terminal_whose_guest_takes_nothing_is_bounded() {
     let paste = Bytes::from(vec![b'x'; 1 << 18]);
     let told: usize = (0..8).map(|_| session.typed(paste.clone()).len()).sum();
     assert_eq!(told, 1);
-    assert_eq!(session.queued, TERMINAL_QUEUE_BYTES);
+    assert_eq!(session.input.waiting(), TERMINAL_QUEUE_BYTES);
     assert!(session.wants_input());
 }
 

@@ -52,6 +52,34 @@ fn an_ack_of_what_was_not_sent_is_not_taken() {
 }
 
 #[test]
+fn no_more_is_sent_than_is_kept_whatever_the_agent_allows() {
+    let mut window = InputWindow::new(0, u64::MAX);
+    while window.allowance() > 0 {
+        window.send(window.allowance());
+    }
+    assert_eq!(window.resumed(0, u64::MAX), Ok(MAX_KEPT_BYTES));
+}
+
+#[test]
+fn after_a_break_only_what_is_written_of_the_new_stream_is_acknowledged() {
+    let dealt = |bytes, messages| Dealt { bytes, messages };
+    let mut window = OutputWindow::new(4096, at(0));
+    assert_eq!(window.output(Some(at(0)), 3000), Ok(()));
+    assert_eq!(window.reopened(Some(at(3000))), Ok(()));
+    assert_eq!(window.unwritten(), 1);
+    // A whole window, beside what is still to be written.
+    assert_eq!(window.output(Some(at(3000)), 4096), Ok(()));
+    window.written(at(3000), dealt(3000, 1));
+    assert_eq!(window.take_ack(), None);
+    window.state(STATES_PER_ACK);
+    assert_eq!(window.take_ack(), Some(at(3000)));
+    window.written(at(7096), dealt(7096, 2));
+    assert_eq!((window.take_ack(), window.unwritten()), (Some(at(7096)), 0));
+    let elsewhere = window.reopened(Some(at(1)));
+    assert!(matches!(elsewhere, Err(Fault::NotContiguous { .. })));
+}
+
+#[test]
 fn output_gaps_and_generations_are_joined() {
     let mut window = OutputWindow::new(4096, at(100));
     assert_eq!(window.output(Some(at(100)), 10), Ok(()));
