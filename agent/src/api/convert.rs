@@ -73,6 +73,7 @@ const fn vm_state(state: VmState) -> v1::VmState {
         VmState::Off => v1::VmState::Off,
         VmState::Crashed => v1::VmState::Crashed,
         VmState::Stopping => v1::VmState::Stopping,
+        VmState::Moved => v1::VmState::Moved,
     }
 }
 

@@ -33,14 +33,19 @@ pub enum VmState {
     Crashed,
     /// It is shutting down.
     Stopping,
+    /// It went on to another host; what of it is left here does nothing any more.
+    Moved,
     /// Not known.
     Unknown,
 }
 
 impl VmState {
-    /// Whether a QEMU process is there, and with it a console to attach.
+    /// Whether a QEMU process may be there, and with it a console to attach.
     pub const fn has_console(self) -> bool {
-        matches!(self, Self::Running | Self::Paused | Self::Stopping)
+        matches!(
+            self,
+            Self::Running | Self::Paused | Self::Stopping | Self::Moved
+        )
     }
 }
 

@@ -114,6 +114,7 @@ pub(super) fn state(state: &ConsoleState) -> String {
     let mut text = match (state.availability(), state.vm_state()) {
         (_, VmState::Off) => "the VM is off; waiting for it to start".to_owned(),
         (_, VmState::Crashed) => "the VM crashed".to_owned(),
+        (_, VmState::Moved) => "the VM went on to another host".to_owned(),
         (_, VmState::Stopping) => "the VM is shutting down".to_owned(),
         (Availability::Attached, VmState::Paused) => "the VM is paused".to_owned(),
         (Availability::Attached, _) => "the console is attached".to_owned(),

@@ -112,6 +112,10 @@ fn vm_state(facts: &ConsoleFacts) -> Option<Finding> {
                  (virsh domstate --reason {word}), make room on its storage first"
             )),
         ),
+        VmState::Moved => Some(
+            Finding::problem(Code::VmOff, "the VM went on to another host")
+                .next("ask the agent of the host that it runs on now".to_owned()),
+        ),
         VmState::Running | VmState::Stopping | VmState::Unknown => None,
     }
 }

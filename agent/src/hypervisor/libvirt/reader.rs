@@ -51,6 +51,7 @@ fn read_present(
         RawState::Paused | RawState::Suspended => VmState::Paused,
         RawState::ShuttingDown => VmState::Stopping,
         RawState::Off => VmState::Off,
+        RawState::Moved => VmState::Moved,
         RawState::Crashed => VmState::Crashed,
         RawState::None => VmState::Unknown,
     };

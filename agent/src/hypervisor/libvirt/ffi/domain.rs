@@ -30,6 +30,8 @@ pub(crate) enum RawState {
     ShuttingDown,
     /// Off.
     Off,
+    /// Off, since it went on to another host.
+    Moved,
     /// Crashed.
     Crashed,
     /// Suspended by the guest's power management.
@@ -137,6 +139,11 @@ impl Domain {
             Ok(virt_sys::VIR_DOMAIN_RUNNING | virt_sys::VIR_DOMAIN_BLOCKED) => RawState::Running,
             Ok(virt_sys::VIR_DOMAIN_PAUSED) => RawState::Paused,
             Ok(virt_sys::VIR_DOMAIN_SHUTDOWN) => RawState::ShuttingDown,
+            Ok(virt_sys::VIR_DOMAIN_SHUTOFF)
+                if u32::try_from(reason) == Ok(virt_sys::VIR_DOMAIN_SHUTOFF_MIGRATED) =>
+            {
+                RawState::Moved
+            }
             Ok(virt_sys::VIR_DOMAIN_SHUTOFF) => RawState::Off,
             Ok(virt_sys::VIR_DOMAIN_CRASHED) => RawState::Crashed,
             Ok(virt_sys::VIR_DOMAIN_PMSUSPENDED) => RawState::Suspended,
