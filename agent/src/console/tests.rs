@@ -34,6 +34,8 @@ fn request(claim: Option<Claim>) -> JoinRequest {
         claim,
         takeover_reason: "it is mine".to_owned(),
         view_otherwise: false,
+        wait_for_start: false,
+        end_when_stopped: false,
     }
 }
 

@@ -55,6 +55,9 @@ fn request(claim: Option<Claim>, output_window: Option<u64>) -> OpenRequest {
         view_otherwise: false,
         displace_holder: false,
         start: Start::Live,
+        on_gap: OnGap::Note,
+        wait_for_start: false,
+        end_when_stopped: false,
         output_window,
     }
 }
