@@ -51,7 +51,11 @@ impl Shared {
         let Some(last) = self.output.as_ref().map(|output| output.head().generation) else {
             return;
         };
-        for seat in self.seats.values_mut().filter(|seat| seat.ends_when_stopped) {
+        for seat in self
+            .seats
+            .values_mut()
+            .filter(|seat| seat.ends_when_stopped)
+        {
             seat.stopped_in.get_or_insert(last);
         }
     }

@@ -14,7 +14,10 @@ impl Console {
             return Start::Live;
         };
         let mut piece = Vec::new();
-        while self.output_of(|output| scan.copy(output, &mut piece).then_some(())).is_some() {
+        while self
+            .output_of(|output| scan.copy(output, &mut piece).then_some(()))
+            .is_some()
+        {
             scan.look(&piece);
         }
         Start::TailFrom(scan.position())

@@ -113,11 +113,7 @@ impl Console {
         if request.wait_for_start && shared.output.is_none() {
             shared.begin_generation(self.ring_bytes);
         }
-        let Some(start) = shared
-            .output
-            .as_mut()
-            .map(|output| output.open(start))
-        else {
+        let Some(start) = shared.output.as_mut().map(|output| output.open(start)) else {
             return Err(JoinError::NotRunning);
         };
         if let Err(refused) = shared.claim_at_join(&request) {

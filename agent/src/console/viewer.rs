@@ -241,7 +241,11 @@ impl Viewer {
         }
         let max = usize::try_from(room).unwrap_or(usize::MAX).min(MAX_FRAME);
         // What belongs to another run is none of its last words.
-        let hidden = if last.is_some() { 0 } else { shared.gather.hidden() };
+        let hidden = if last.is_some() {
+            0
+        } else {
+            shared.gather.hidden()
+        };
         let next = output.next(cursor, max, hidden);
         self.position = cursor.position();
         if next != Next::Idle

@@ -139,7 +139,10 @@ impl Kept {
         beginning: Beginning,
     ) -> Cursor {
         self.cursors += 1;
-        let forgotten = |at| Interruption { number: 0, offset: at };
+        let forgotten = |at| Interruption {
+            number: 0,
+            offset: at,
+        };
         let interruption = match self.forgotten_at {
             // One that is forgotten lies ahead: it makes the gap's length unknown.
             Some(at) if untold(&forgotten(at)) => self.forgotten_interruptions - 1,

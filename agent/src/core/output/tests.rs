@@ -273,7 +273,8 @@ impl Truth {
     }
 
     fn pushed(&self, number: u64) -> Option<&Vec<u8>> {
-        self.generations.get(usize::try_from(number).ok()?.checked_sub(1)?)
+        self.generations
+            .get(usize::try_from(number).ok()?.checked_sub(1)?)
     }
 
     /// Where the last `lines` lines begin, all of the generation kept.
@@ -304,7 +305,10 @@ impl Truth {
                 let length = self.pushed(number).map_or(9, |pushed| pushed.len() as u64);
                 let from = at(number, offset % (length + 3));
                 let kept = number == newest
-                    || log.previous.as_ref().is_some_and(|k| k.generation == from.generation);
+                    || log
+                        .previous
+                        .as_ref()
+                        .is_some_and(|k| k.generation == from.generation);
                 let beginning = if kept && from.offset <= length {
                     Beginning::Placed
                 } else {
