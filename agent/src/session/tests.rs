@@ -321,27 +321,34 @@ async fn who_ends_with_the_vm_has_room_made_for_its_last_words_by_acknowledging(
     let opened = desk.sessions.open(&desk.console, wanted).await;
     let (_, mut session, inbound) = opened.expect("opens");
     let sink = desk.host.script.sink.lock().clone().unwrap();
-    sink.output(&[b'x'; 1000]);
-    desk.host.inventory.send_replace(inventory([vm(None)]));
     let mut received = 0;
-    loop {
-        match next(&mut session).await.expect("an end comes first") {
-            Event::Output {
-                position, bytes, ..
-            } => {
-                received += bytes.len();
-                let offset = position.offset + bytes.len() as u64;
-                inbound.acknowledge(Position { offset, ..position });
+    let seen = async |session: &mut Session, received: &mut u64, until: u64| {
+        while *received < until {
+            if let Event::Output { bytes, .. } = next(session).await.expect("it goes on") {
+                *received += bytes.len() as u64;
             }
-            Event::Closed(closed) => {
-                assert_eq!(closed.reason, Reason::VmStopped);
-                assert_eq!(closed.resume.offset, 1000);
-                break;
-            }
-            _ => {}
         }
+    };
+    for round in 1..=4 {
+        sink.output(&[b'x'; 1000]);
+        seen(&mut session, &mut received, round * 1000).await;
     }
-    assert_eq!(received, 1000);
+    sink.output(&[b'y'; 1000]);
+    desk.host.inventory.send_replace(inventory([vm(None)]));
+    seen(&mut session, &mut received, 4096).await;
+    // There is no room for more, and so no end.
+    while let Ok(event) = timeout(Duration::from_secs(2), session.next()).await {
+        let state = matches!(event, Some(Event::State(_)));
+        assert!(state, "{event:?}");
+    }
+    let generation = desk.console.status().head.unwrap().generation;
+    let position = |offset| Position { generation, offset };
+    inbound.acknowledge(position(4096));
+    seen(&mut session, &mut received, 5000).await;
+    let closed = last(&mut session).await;
+    assert_eq!(closed.reason, Reason::VmStopped);
+    assert_eq!(closed.resume, position(5000));
+    drop(session);
     assert!(desk.closed(Reason::VmStopped, 1));
 }
 
