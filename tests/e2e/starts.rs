@@ -161,19 +161,21 @@ async fn a_life_of_a_vm_of_libvirt_is_seen_from_its_first_byte_to_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_life_of_a_qemu_without_libvirt_is_seen_from_its_first_byte_to_its_end() {
     let host = QemuHost::start();
-    let mut options = QemuOptions::named("one-life");
-    options.serial0 = Some(Chardev::Unix);
-    options.firmware_on_serial = true;
-    options.boot = Boot::Firmware;
-    let mut qemu = host.guest(options);
     let client = host.client().await;
-    let view = open("one-life", v1::Mode::View);
-    host.attach(&client, view).await.detach(BOUND).await;
-    qemu.kill();
-    let act = |act| match act {
-        Act::Start => qemu.restart(),
-        Act::Reset => drop(qemu.monitor().run("system_reset", &json!({}))),
-        Act::End => drop(qemu.kill()),
-    };
-    one_life(&host, "one-life", b"No bootable device.", act).await;
+    for (name, far) in [("on-unix", Chardev::Unix), ("on-pty", Chardev::Pty)] {
+        let mut options = QemuOptions::named(name);
+        options.serial0 = Some(far);
+        options.firmware_on_serial = true;
+        options.boot = Boot::Firmware;
+        let mut qemu = host.guest(options);
+        let view = open(name, v1::Mode::View);
+        host.attach(&client, view).await.detach(BOUND).await;
+        qemu.kill();
+        let act = |act| match act {
+            Act::Start => qemu.restart(),
+            Act::Reset => drop(qemu.monitor().run("system_reset", &json!({}))),
+            Act::End => drop(qemu.kill()),
+        };
+        one_life(&host, name, b"No bootable device.", act).await;
+    }
 }
