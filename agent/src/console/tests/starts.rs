@@ -228,6 +228,26 @@ async fn who_waits_ends_with_the_vm_that_it_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_ends_with_a_vm_whose_output_is_gone_is_told_so_and_gets_none_of_later_runs() {
+    let (host, console, sink) = running().await;
+    let mut viewer = console.join(ending()).unwrap();
+    sink.output(b"first");
+    for run in [2, 3] {
+        host.inventory.send_replace(inventory([vm(None)]));
+        until(&console, |state| state.vm_state == VmState::Off).await;
+        host.inventory.send_replace(inventory([vm(Some(run))]));
+        host.script.attached().await.output(b"later");
+    }
+    let current = console.status().oldest.unwrap();
+    let Next::Gap(gap) = output(&mut viewer).await else {
+        panic!("no gap");
+    };
+    assert_eq!((gap.to, gap.reason), (current, GapReason::GenerationPassed));
+    let (seen, reason) = ended(&mut viewer).await;
+    assert_eq!((seen.as_slice(), reason), (&b""[..], Reason::VmStopped));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_vm_that_is_gone_has_stopped_for_who_asked_and_a_console_that_is_gone_has_not() {
     for (gone, asked) in [(true, Reason::VmStopped), (false, Reason::VmGone)] {
         let (host, console, sink) = running().await;
