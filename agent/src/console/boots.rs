@@ -4,11 +4,15 @@
 //! A start counts as seen where the VM was off, or another run, as far as was known for certain
 //! just before. It guesses nothing.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::shared::{Shared, now};
 use super::state::{Target, stamp};
 use crate::hypervisor::Instance;
+
+/// A generation that begins so long after its VM's start was seen, at most, has its boot: then the
+/// console was attached because of it. What came before one that begins later is not there.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 impl Shared {
     /// Takes note of what `target` tells of a boot, held against the target before it. Returns
@@ -18,7 +22,7 @@ impl Shared {
         let other = known.instance != target.instance;
         if other && target.instance.is_some() {
             let seen = known.connected && target.connected;
-            self.started = target.instance.filter(|_| seen);
+            self.started = target.instance.filter(|_| seen).map(|run| (run, now()));
             self.state.booted = self.started.map(|_| SystemTime::now());
         }
         if let Some(reset) = target.last_reset
@@ -35,11 +39,11 @@ impl Shared {
         self.state.booted != before
     }
 
-    /// A generation began with this run of the VM: with its start, if that was seen.
+    /// A generation began with this run of the VM: with its start, if that was seen just now.
     pub(super) fn mark_start(&mut self, instance: Instance) {
-        if self.started == Some(instance)
-            && let Some(output) = self.output.as_mut()
-        {
+        let started = self.started.filter(|(run, _)| *run == instance);
+        let just_now = started.is_some_and(|(_, at)| now().duration_since(at) <= AT_ONCE);
+        if just_now && let Some(output) = self.output.as_mut() {
             output.boot(stamp(SystemTime::now()));
         }
     }

@@ -67,8 +67,8 @@ pub(super) struct Shared {
     /// When held-back output is due to be shown, if somebody waits for that.
     pub(super) gather_due: Option<Instant>,
     pub(super) instance: Option<Instance>,
-    /// The run of the VM whose start was seen, if that of the newest one was.
-    pub(super) started: Option<Instance>,
+    /// The run of the VM whose start was seen, if that of the newest one was, and when.
+    pub(super) started: Option<(Instance, Instant)>,
     /// Whether output may be missing at the head: this instance was entered, and is not
     /// attached yet or any more.
     pub(super) missing: bool,

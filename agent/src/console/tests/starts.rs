@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::core::position::Position;
-use crate::endpoint::OutputSink;
+use crate::endpoint::{OutputSink, Source};
 use crate::hypervisor::Vm;
 
 fn starting(start: Start) -> JoinRequest {
@@ -96,6 +96,24 @@ async fn a_boot_that_was_not_seen_is_a_gap() {
     };
     assert_eq!((gap.from, gap.length_known), (gap.to, false));
     assert_eq!(bytes(output(&mut boot).await), b"long since");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_was_seen_long_before_it_was_attached_is_told_and_its_output_is_a_gap() {
+    let mut host = Host::start(None, 1024);
+    let console = host.console().await;
+    let mut of_no_use = vm(Some(1));
+    of_no_use.consoles[0].source = Source::Unserved("it is a file".into());
+    host.inventory.send_replace(inventory([of_no_use]));
+    let started = until(&console, |state| state.booted.is_some()).await;
+    assert_eq!(started.availability, Availability::Unsupported);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    host.inventory.send_replace(inventory([vm(Some(1))]));
+    host.script.attached().await.output(b"login: ");
+    assert_eq!(console.status().state.booted, started.booted);
+    let mut boot = console.join(starting(Start::FromBoot)).unwrap();
+    assert!(matches!(output(&mut boot).await, Next::Gap(_)));
+    assert_eq!(bytes(output(&mut boot).await), b"login: ");
 }
 
 #[tokio::test(start_paused = true)]
