@@ -5,6 +5,7 @@
 
 mod limits;
 mod load;
+mod starts;
 mod streams;
 
 use std::future::Future;

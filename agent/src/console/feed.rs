@@ -30,6 +30,7 @@ impl Console {
             shared.end_instance(Reason::NotRunning);
             shared.instance = Some(instance);
             shared.begin_generation(self.ring_bytes);
+            shared.mark_start(instance);
         }
         shared.attachment += 1;
         shared.heard = false;

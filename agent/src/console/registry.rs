@@ -150,9 +150,9 @@ impl Registry {
         }
         self.driven = kept;
         self.publish(inventory);
-        for (_, driven) in gone {
+        for (id, driven) in gone {
             driven.token.cancel();
-            driven.console.retire();
+            driven.console.retire(!inventory.vms.contains_key(&id.vm));
         }
     }
 
@@ -210,6 +210,7 @@ fn target(inventory: &Inventory, vm: &Vm, device: &ConsoleDevice) -> Target {
         vm_name: vm.name.clone(),
         vm_state: vm.state,
         instance: vm.instance,
+        last_reset: vm.last_reset,
         device: device.clone(),
     }
 }

@@ -47,6 +47,17 @@ use crate::core::position::Position;
 use crate::core::reason::Reason;
 use crate::core::window::OutputWindow;
 
+/// What to do when output is missing that a caller should have got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnGap {
+    /// Tell it, and go on.
+    #[default]
+    Note,
+    /// Tell it, and end. But for a gap without length at the very place where the session begins:
+    /// one that resumes after such a gap is told it again, and would never get any further.
+    Close,
+}
+
 /// How a caller wants to use a console.
 #[derive(Clone, Debug)]
 pub struct OpenRequest {
@@ -62,6 +73,12 @@ pub struct OpenRequest {
     pub displace_holder: bool,
     /// Where it begins.
     pub start: Start,
+    /// What to do when output is missing.
+    pub on_gap: OnGap,
+    /// If the VM is off, open and wait for it.
+    pub wait_for_start: bool,
+    /// End when the VM stops.
+    pub end_when_stopped: bool,
     /// How many bytes of output may go unacknowledged; `None` for as many as HTTP/2 takes.
     pub output_window: Option<u64>,
     /// Which session is to be taken up again; `None` for a new one.
@@ -281,6 +298,8 @@ impl Sessions {
             claim: request.claim,
             takeover_reason: request.takeover_reason,
             view_otherwise: request.view_otherwise,
+            wait_for_start: request.wait_for_start,
+            end_when_stopped: request.end_when_stopped,
         };
         if request.displace_holder {
             self.displace(console, &join).await?;
@@ -297,7 +316,7 @@ impl Sessions {
         let token = self
             .ledger
             .begin(session, console.clone(), proxy, record, line.clone());
-        Ok(self.stream(viewer, line, (0, token), request.heard))
+        Ok(self.stream(viewer, line, (0, token), (request.heard, request.on_gap)))
     }
 
     fn resume(
@@ -317,6 +336,7 @@ impl Sessions {
             stream,
             start: request.start,
             claim: request.claim,
+            end_when_stopped: request.end_when_stopped,
         };
         let rejoined = console.rejoin(&rejoin);
         // The rings are kept for its place until there is another.
@@ -335,8 +355,8 @@ impl Sessions {
                 "the session was taken up by another stream",
             );
         }
-        let heard = request.heard.clone();
-        Ok(self.stream(viewer, line, (next_input, token), heard))
+        let client = (request.heard.clone(), request.on_gap);
+        Ok(self.stream(viewer, line, (next_input, token), client))
     }
 
     /// The two halves of a stream, and what its client is told first.
@@ -345,7 +365,7 @@ impl Sessions {
         viewer: Viewer,
         line: Arc<Line>,
         (next_input, token): (u64, Token),
-        heard: LastHeard,
+        (heard, on_gap): (LastHeard, OnGap),
     ) -> (Opened, Session, Inbound) {
         let (roster, oldest) = viewer.surroundings();
         let stream = viewer.stream();
@@ -363,7 +383,14 @@ impl Sessions {
         };
         let inbound = Inbound::new(stream, console, line.clone(), self.ledger.clone());
         let (ledger, draining) = (self.ledger.clone(), self.draining.clone());
-        let session = Session::new(viewer, line, ledger, heard, draining);
+        let session = Session::new(
+            viewer,
+            line,
+            ledger,
+            heard,
+            draining,
+            on_gap == OnGap::Close,
+        );
         (opened, session, inbound)
     }
 
