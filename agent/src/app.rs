@@ -232,7 +232,7 @@ fn routes(
     };
     let api = ConsoleApi::new(
         registry.directory(),
-        registry.listed(),
+        registry.book(),
         Served {
             sessions: Arc::new(sessions),
             effects,

@@ -16,6 +16,7 @@
 //! Nothing here knows of gRPC, and nothing here waits for a viewer.
 
 mod breaks;
+mod changes;
 mod displace;
 mod effects;
 mod feed;
@@ -30,6 +31,7 @@ mod shared;
 mod state;
 mod viewer;
 
+pub use changes::{ChangeBook, MAX_TOMBSTONES, Place};
 pub use join::{JoinError, JoinRequest};
 pub use live::Console;
 pub use metrics::ConsoleMetrics;
