@@ -96,9 +96,12 @@ async fn a_watcher_is_told_whatever_changes_and_nothing_twice() {
     host.script
         .hangs
         .store(true, std::sync::atomic::Ordering::Relaxed);
-    is_now(&host, vm(Some(2)));
-    watcher.is_up_to_date().await;
-    let mut renamed = vm(Some(2));
+    // The second is new in nothing but its generation.
+    for instance in [2, 3] {
+        is_now(&host, vm(Some(instance)));
+        watcher.is_up_to_date().await;
+    }
+    let mut renamed = vm(Some(3));
     renamed.name = "another".into();
     is_now(&host, renamed.clone());
     watcher.is_up_to_date().await;
