@@ -29,6 +29,7 @@ use self::follow::{Follow, FollowGauges};
 use crate::api::{ConnectionMetrics, ConsoleApi, GrpcLimits, GrpcServer, Served, StreamLimits};
 use crate::config::Config;
 use crate::console::{ConsoleMetrics, Registry, RegistryConfig};
+use crate::core::deadlines::TimeLimits;
 use crate::diagnosis::Diagnosis;
 use crate::http::{BindError, HttpServer, Readiness};
 use crate::hypervisor::Hypervisor;
@@ -218,7 +219,12 @@ fn routes(
     tasks: &Tasks,
 ) -> Result<(HealthReporter, Routes), StartError> {
     let session_metrics = SessionMetrics::register(metrics.registry())?;
+    let times = TimeLimits {
+        idle: config.limits.idle_timeout,
+        duration: config.limits.max_duration,
+    };
     let sessions = Sessions::new(config.limits.sessions, tasks.token(), session_metrics);
+    let sessions = sessions.with_times(times);
     let diagnosis = Diagnosis::new(config, hypervisor.inventory());
     let effects = Effects::new(
         hypervisor,

@@ -6,6 +6,7 @@
 mod limits;
 mod load;
 mod streams;
+mod times;
 mod watch;
 
 use std::future::Future;

@@ -1,7 +1,9 @@
 //! The first message of a stream: what it asks for, checked, and the console it names.
 
+use std::ops::RangeInclusive;
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::Status;
 use vmconsole_proto::v1;
@@ -17,6 +19,9 @@ use crate::core::reason::Reason;
 use crate::core::window::{MAX_WINDOW, MIN_WINDOW};
 use crate::hypervisor::Vm;
 use crate::session::OpenRequest;
+
+/// The shortest and the longest interval of a heartbeat.
+const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
 /// The longest reason for a takeover, in bytes.
 const MAX_TAKEOVER_REASON: usize = 256;
@@ -68,6 +73,7 @@ pub(super) fn request(
         displace_holder: open.displace_outside_holder,
         start: start(open.start.as_ref())?,
         output_window: output_window(open.output_window)?,
+        heartbeat: heartbeat(open.heartbeat.as_ref())?,
     };
     Ok((request, mode))
 }
@@ -84,7 +90,6 @@ fn check_unserved(open: &v1::Open) -> Result<(), Refusal> {
     let asked = [
         (open.wait_for_start, "wait_for_start"),
         (open.end_when_stopped, "end_when_stopped"),
-        (open.heartbeat.is_some(), "heartbeat"),
         (!open.resume_token.is_empty(), "resume_token"),
     ];
     match asked.iter().find(|(asked, _)| *asked) {
@@ -111,6 +116,21 @@ fn output_window(bytes: u64) -> Result<Option<u64>, Refusal> {
             let message = format!(
                 "output_window is {bytes} bytes: set 0 for none, or {MIN_WINDOW} to {MAX_WINDOW}"
             );
+            Err(refuse(Reason::BadRequest, message))
+        }
+    }
+}
+
+fn heartbeat(interval: Option<&prost_types::Duration>) -> Result<Option<Duration>, Refusal> {
+    let Some(interval) = interval else {
+        return Ok(None);
+    };
+    // A negative one is none of ours either.
+    let interval = Duration::try_from(*interval).ok();
+    match interval.filter(|interval| HEARTBEAT.contains(interval)) {
+        Some(interval) => Ok(Some(interval)),
+        None => {
+            let message = "heartbeat is out of range: leave it unset for none, or set 1 s to 1 h";
             Err(refuse(Reason::BadRequest, message))
         }
     }

@@ -63,10 +63,17 @@ pub(super) async fn take_messages(
 ) {
     // Once the session is ending, what the client sends stays with HTTP/2.
     while !inbound.is_closed() {
-        match messages.message().await {
+        let message = tokio::select! {
+            () = inbound.expired() => return,
+            message = messages.message() => message,
+        };
+        match message {
             Ok(Some(request)) => take(request, &inbound),
             // A client that has said all that it will may still want to hear.
-            Ok(None) => return,
+            Ok(None) => {
+                drop(messages);
+                return inbound.expired().await;
+            }
             Err(broken) => {
                 let (reason, detail) = broken_stream(&broken);
                 return inbound.close(reason, &detail);
@@ -76,6 +83,11 @@ pub(super) async fn take_messages(
 }
 
 fn take(request: v1::StreamConsoleRequest, inbound: &Inbound) {
+    let active = matches!(
+        request.message,
+        Some(Request::Input(_) | Request::RequestWriter(_))
+    );
+    inbound.heard(active);
     match request.message {
         Some(Request::Input(input)) => {
             inbound.input(input.offset, Epoch(input.write_epoch), &input.data);

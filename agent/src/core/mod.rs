@@ -5,6 +5,7 @@
 //! writer's lease testable for any interleaving.
 
 pub mod changes;
+pub mod deadlines;
 pub mod gather;
 pub mod id;
 pub mod input;

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use super::Line;
+use super::timers::{self, Timers};
 use crate::console::Console;
+use crate::core::deadlines::Due;
 use crate::core::id::SessionId;
 use crate::core::lease::Epoch;
 use crate::core::position::Position;
@@ -20,14 +22,44 @@ pub struct Inbound {
     session: SessionId,
     console: Arc<Console>,
     line: Arc<Line>,
+    timers: Arc<Timers>,
 }
 
 impl Inbound {
-    pub(super) const fn new(session: SessionId, console: Arc<Console>, line: Arc<Line>) -> Self {
+    pub(super) const fn new(
+        session: SessionId,
+        console: Arc<Console>,
+        line: Arc<Line>,
+        timers: Arc<Timers>,
+    ) -> Self {
         Self {
             session,
             console,
             line,
+            timers,
+        }
+    }
+
+    /// A message came, whatever it is. `active`: it shows that somebody is at work, and not
+    /// only that the client is alive.
+    pub fn heard(&self, active: bool) {
+        self.timers.heard(active);
+    }
+
+    /// Ends the session when its time is over, and has it warned before; waits for ever if
+    /// its time is not limited. Here and not where the client is written to, so that one that
+    /// does not read loses its lease in time too.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost: to be called again.
+    pub async fn expired(&self) {
+        loop {
+            match self.timers.due().await {
+                Due::Warning => self.line.news.notify_one(),
+                Due::End(reason, length) => {
+                    return self.close(reason, &timers::detail(reason, length));
+                }
+            }
         }
     }
 

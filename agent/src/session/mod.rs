@@ -16,9 +16,10 @@ pub mod effects;
 mod inbound;
 mod metrics;
 mod outbound;
+mod timers;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -28,7 +29,9 @@ pub use inbound::{Inbound, MAX_INPUT};
 pub use metrics::SessionMetrics;
 pub use outbound::{Closed, Event, Session};
 
+use self::timers::Timers;
 use crate::console::{Console, JoinError, JoinRequest, Participant, Roster};
+use crate::core::deadlines::TimeLimits;
 use crate::core::id::{PeerIdentity, SessionId};
 use crate::core::lease::{Claim, Epoch};
 use crate::core::output::Start;
@@ -53,6 +56,8 @@ pub struct OpenRequest {
     pub start: Start,
     /// How many bytes of output may go unacknowledged; `None` for as many as HTTP/2 takes.
     pub output_window: Option<u64>,
+    /// How often it will send something; `None`: it promises nothing.
+    pub heartbeat: Option<Duration>,
 }
 
 /// What a caller is told first.
@@ -72,6 +77,10 @@ pub struct Opened {
     pub oldest: Position,
     /// Who is attached.
     pub roster: Roster,
+    /// When the session is over at the latest, if it may not last for ever.
+    pub expires: Option<SystemTime>,
+    /// The heartbeat that it promised.
+    pub heartbeat: Option<Duration>,
 }
 
 /// Why a session could not be opened.
@@ -153,6 +162,7 @@ impl Line {
 pub struct Sessions {
     permits: Arc<Semaphore>,
     limit: usize,
+    times: TimeLimits,
     draining: CancellationToken,
     metrics: SessionMetrics,
 }
@@ -164,9 +174,17 @@ impl Sessions {
         Self {
             permits: Arc::new(Semaphore::new(limit)),
             limit,
+            times: TimeLimits::default(),
             draining,
             metrics,
         }
+    }
+
+    /// Sessions end that are idle for too long, or last too long.
+    #[must_use]
+    pub const fn with_times(mut self, times: TimeLimits) -> Self {
+        self.times = times;
+        self
     }
 
     /// Counts that a caller was refused, for whatever reason, before it had a session.
@@ -217,6 +235,8 @@ impl Sessions {
             self.displace(console, &join).await?;
         }
         let viewer = console.join(join)?;
+        let timers = Arc::new(Timers::new(self.times));
+        timers.stream_begins(request.heartbeat);
         let position = viewer.position();
         let (roster, oldest) = viewer.surroundings();
         let opened = Opened {
@@ -227,6 +247,8 @@ impl Sessions {
             position,
             oldest,
             roster,
+            expires: timers.expires(),
+            heartbeat: request.heartbeat,
         };
         let line = Arc::new(Line {
             mailbox: Mutex::new(Mailbox {
@@ -238,11 +260,11 @@ impl Sessions {
             }),
             news: Notify::new(),
         });
-        let inbound = Inbound::new(session, console.clone(), line.clone());
+        let inbound = Inbound::new(session, console.clone(), line.clone(), timers.clone());
         let record = self
             .metrics
             .opened(session, console.id().clone(), request.proxy, permit);
-        let session = Session::new(viewer, line, record, self.draining.clone());
+        let session = Session::new(viewer, line, timers, record, self.draining.clone());
         Ok((opened, session, inbound))
     }
 

@@ -1,11 +1,13 @@
 //! The direction to the client: what to tell next, as fast as the client takes it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::Line;
 use super::metrics::Record;
+use super::timers::Timers;
 use crate::console::{ConsoleState, Item, Participant, Roster, SideEffect, Viewer, WriterChange};
 use crate::core::input::{INPUT_WINDOW, Refused};
 use crate::core::output::{Gap, Next};
@@ -49,6 +51,8 @@ pub enum Event {
     State(ConsoleState),
     /// What was done to the console or its VM.
     SideEffect(SideEffect),
+    /// The session will end for this reason, in so long.
+    Expiring(Reason, Duration),
     /// The answer to a ping.
     Pong(u64),
     /// The last word.
@@ -108,6 +112,7 @@ pub struct Session {
     /// `None` once the last event is out.
     viewer: Option<Viewer>,
     line: Arc<Line>,
+    timers: Arc<Timers>,
     record: Record,
     draining: CancellationToken,
 }
@@ -116,12 +121,14 @@ impl Session {
     pub(super) const fn new(
         viewer: Viewer,
         line: Arc<Line>,
+        timers: Arc<Timers>,
         record: Record,
         draining: CancellationToken,
     ) -> Self {
         Self {
             viewer: Some(viewer),
             line,
+            timers,
             record,
             draining,
         }
@@ -161,6 +168,9 @@ impl Session {
                 reason,
                 viewer.writer().writer.clone(),
             )));
+        }
+        if let Some((reason, left)) = self.timers.warning() {
+            return Some(Some(Event::Expiring(reason, left)));
         }
         let closing = mailbox.closing.is_some();
         // An end waits for what became of the input, and for nothing else.

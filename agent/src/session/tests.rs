@@ -11,6 +11,8 @@ use crate::core::id::PeerIdentity;
 use crate::core::lease::Epoch;
 use crate::endpoint::{EndpointError, Holder};
 
+mod timers;
+
 struct Desk {
     host: Host,
     sessions: Sessions,
@@ -56,6 +58,7 @@ fn request(claim: Option<Claim>, output_window: Option<u64>) -> OpenRequest {
         displace_holder: false,
         start: Start::Live,
         output_window,
+        heartbeat: None,
     }
 }
 
