@@ -31,7 +31,7 @@ impl Watch {
 
     async fn next(&mut self) -> (Event, String) {
         let told = timeout(SOON, self.0.message()).await.unwrap();
-        let told = told.unwrap().expect("a watch does not end by itself");
+        let told = told.unwrap().unwrap();
         (told.event.unwrap(), told.version)
     }
 
