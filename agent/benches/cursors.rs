@@ -154,6 +154,8 @@ async fn attached(tasks: &Tasks, viewers: usize) -> (Arc<dyn OutputSink>, Vec<Vi
             claim: None,
             takeover_reason: String::new(),
             view_otherwise: false,
+            wait_for_start: false,
+            end_when_stopped: false,
         };
         console.join(request).unwrap()
     };
@@ -185,6 +187,7 @@ impl Hypervisor for Guest {
             name: "guest".into(),
             state: VmState::Running,
             instance: Some(Instance(1)),
+            last_reset: None,
             consoles: vec![ConsoleDevice {
                 alias: console_id().alias,
                 kind: ConsoleKind::Serial,

@@ -30,6 +30,7 @@ mod readme;
 mod refusals;
 mod shell;
 mod site;
+mod starts;
 mod swapped;
 mod terminal;
 mod virsh;

@@ -5,6 +5,7 @@
 
 mod limits;
 mod load;
+mod starts;
 mod streams;
 mod times;
 mod watch;

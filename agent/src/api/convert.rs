@@ -11,7 +11,7 @@ use crate::console::{
 };
 use crate::core::id::SessionId;
 use crate::core::output::{Gap, GapReason};
-use crate::core::position::Position;
+use crate::core::position::{Generation, Position};
 use crate::core::reason::Reason;
 use crate::endpoint::EndpointKind;
 use crate::hypervisor::{ConsoleKind, VmState};
@@ -32,6 +32,15 @@ pub(super) const fn position(position: Position) -> v1::Position {
         generation: position.generation.get(),
         offset: position.offset,
     }
+}
+
+/// A position as a client names it; `None` if it is of generation 0, which no output has.
+pub(super) fn known_position(position: v1::Position) -> Option<Position> {
+    let generation = Generation::new(position.generation.try_into().ok()?);
+    Some(Position {
+        generation,
+        offset: position.offset,
+    })
 }
 
 pub(super) fn reason(reason: Reason) -> v1::Reason {
@@ -107,6 +116,7 @@ fn state(state: &ConsoleState) -> v1::ConsoleState {
         silent_since: state.silent_since.and_then(time),
         wedged_since: state.wedged_since.and_then(time),
         generation: state.generation.map_or(0, |generation| generation.get()),
+        booted: state.booted.and_then(time),
     }
 }
 

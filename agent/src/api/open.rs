@@ -10,15 +10,16 @@ use vmconsole_proto::v1;
 use vmconsole_proto::v1::console_ref::Vm as VmRef;
 use vmconsole_proto::v1::start::From as StartFrom;
 
+use super::convert;
 use super::refusal::status;
 use crate::console::{Console, Directory, default_alias};
 use crate::core::id::{Alias, ConsoleId, PeerIdentity, VmUuid};
 use crate::core::lease::Claim;
-use crate::core::output::Start;
+use crate::core::output::{MAX_TAIL_LINES, Start};
 use crate::core::reason::Reason;
 use crate::core::window::{MAX_WINDOW, MIN_WINDOW};
 use crate::hypervisor::Vm;
-use crate::session::OpenRequest;
+use crate::session::{OnGap, OpenRequest};
 
 /// The shortest and the longest interval of a heartbeat.
 const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
@@ -72,6 +73,9 @@ pub(super) fn request(
         view_otherwise: open.view_otherwise,
         displace_holder: open.displace_outside_holder,
         start: start(open.start.as_ref())?,
+        on_gap: on_gap(open.on_gap)?,
+        wait_for_start: open.wait_for_start,
+        end_when_stopped: open.end_when_stopped,
         output_window: output_window(open.output_window)?,
         heartbeat: heartbeat(open.heartbeat.as_ref())?,
     };
@@ -79,22 +83,10 @@ pub(super) fn request(
 }
 
 fn check_unserved(open: &v1::Open) -> Result<(), Refusal> {
-    match v1::OnGap::try_from(open.on_gap) {
-        Ok(v1::OnGap::Unspecified | v1::OnGap::Note) => {}
-        Ok(v1::OnGap::Close) => return Err(unsupported("on_gap CLOSE")),
-        Err(_) => {
-            let message = format!("on_gap {} is not known", open.on_gap);
-            return Err(refuse(Reason::BadRequest, message));
-        }
-    }
-    let asked = [
-        (open.wait_for_start, "wait_for_start"),
-        (open.end_when_stopped, "end_when_stopped"),
-        (!open.resume_token.is_empty(), "resume_token"),
-    ];
-    match asked.iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => Err(unsupported(what)),
-        None => Ok(()),
+    if open.resume_token.is_empty() {
+        Ok(())
+    } else {
+        Err(unsupported("resume_token"))
     }
 }
 
@@ -102,9 +94,31 @@ fn start(start: Option<&v1::Start>) -> Result<Start, Refusal> {
     match start.and_then(|start| start.from.as_ref()) {
         None | Some(StartFrom::Live(_)) => Ok(Start::Live),
         Some(StartFrom::TailBytes(bytes)) => Ok(Start::TailBytes(*bytes)),
-        Some(StartFrom::Resume(_)) => Err(unsupported("start RESUME")),
-        Some(StartFrom::TailLines(_)) => Err(unsupported("start TAIL_LINES")),
-        Some(StartFrom::FromBoot(_)) => Err(unsupported("start FROM_BOOT")),
+        Some(StartFrom::TailLines(lines @ 0..=MAX_TAIL_LINES)) => Ok(Start::TailLines(*lines)),
+        Some(StartFrom::TailLines(lines)) => {
+            let message = format!("start.tail_lines is {lines}: ask for {MAX_TAIL_LINES} at most");
+            Err(refuse(Reason::BadRequest, message))
+        }
+        Some(StartFrom::Resume(from)) => {
+            let from = convert::known_position(*from).ok_or_else(|| {
+                let message = "start.resume has generation 0, which no output has: \
+                               name a position that the agent told";
+                refuse(Reason::BadRequest, message)
+            })?;
+            Ok(Start::Resume(from))
+        }
+        Some(StartFrom::FromBoot(_)) => Ok(Start::FromBoot),
+    }
+}
+
+fn on_gap(on_gap: i32) -> Result<OnGap, Refusal> {
+    match v1::OnGap::try_from(on_gap) {
+        Ok(v1::OnGap::Unspecified | v1::OnGap::Note) => Ok(OnGap::Note),
+        Ok(v1::OnGap::Close) => Ok(OnGap::Close),
+        Err(_) => {
+            let message = format!("on_gap {on_gap} is not known");
+            Err(refuse(Reason::BadRequest, message))
+        }
     }
 }
 

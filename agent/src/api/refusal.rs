@@ -129,6 +129,7 @@ mod tests {
             silent_since: None,
             wedged_since: None,
             generation: None,
+            booted: None,
         };
         let error = OpenError::Join(JoinError::Unavailable(Box::new(state)));
         let status = open_refused(&error);

@@ -14,7 +14,6 @@ use super::convert;
 use super::open::Refusal;
 use super::refusal::{code, status};
 use crate::core::lease::Epoch;
-use crate::core::position::{Generation, Position};
 use crate::core::reason::Reason;
 use crate::session::{Closed, Event, Inbound, Session};
 
@@ -92,7 +91,7 @@ fn take(request: v1::StreamConsoleRequest, inbound: &Inbound) {
         Some(Request::Input(input)) => {
             inbound.input(input.offset, Epoch(input.write_epoch), &input.data);
         }
-        Some(Request::OutputAck(ack)) => match ack.position.and_then(position) {
+        Some(Request::OutputAck(ack)) => match ack.position.and_then(convert::known_position) {
             Some(position) => inbound.acknowledge(position),
             None => inbound.close(Reason::BadRequest, "an OutputAck without a position came"),
         },
@@ -110,14 +109,6 @@ fn take(request: v1::StreamConsoleRequest, inbound: &Inbound) {
         Some(Request::Open(_)) => inbound.close(Reason::BadRequest, "a second Open came"),
         None => inbound.close(Reason::BadRequest, "an empty or unknown message came"),
     }
-}
-
-fn position(position: v1::Position) -> Option<Position> {
-    let generation = Generation::new(position.generation.try_into().ok()?);
-    Some(Position {
-        generation,
-        offset: position.offset,
-    })
 }
 
 /// What the end of a client's messages by an error means.

@@ -31,6 +31,7 @@ impl Console {
             shared.instance = Some(instance);
             shared.begin_generation(self.ring_bytes);
             begun = true;
+            shared.mark_start(instance);
         }
         shared.attachment += 1;
         shared.heard = false;

@@ -108,13 +108,13 @@ impl Console {
     pub fn join(self: &Arc<Self>, request: JoinRequest) -> Result<Viewer, JoinError> {
         let answers = Arc::new(Notify::new());
         let session = request.participant.session;
+        let start = self.find_start(request.start);
         let mut shared = self.shared.lock();
-        shared.check_open(self.max_viewers)?;
-        let Some(start) = shared
-            .output
-            .as_mut()
-            .map(|output| output.open(request.start))
-        else {
+        shared.check_open(self.max_viewers, request.wait_for_start)?;
+        if request.wait_for_start && shared.output.is_none() {
+            shared.begin_generation(self.ring_bytes);
+        }
+        let Some(start) = shared.output.as_mut().map(|output| output.open(start)) else {
             return Err(JoinError::NotRunning);
         };
         if let Err(refused) = shared.claim_at_join(&request) {
@@ -128,6 +128,8 @@ impl Console {
             input: InputQueue::default(),
             answers: answers.clone(),
             order,
+            ends_when_stopped: request.end_when_stopped,
+            stopped_in: None,
         };
         shared.seats.insert(session, seat);
         shared.roster_version += 1;

@@ -15,12 +15,14 @@
 //!
 //! Nothing here knows of gRPC, and nothing here waits for a viewer.
 
+mod boots;
 mod breaks;
 mod changes;
 mod displace;
 mod effects;
 mod feed;
 mod join;
+mod lines;
 mod live;
 mod metrics;
 mod pump;

@@ -156,9 +156,9 @@ impl Registry {
         self.publish(inventory);
         let went: Vec<_> = gone.keys().collect();
         self.book.published(&new, &went, inventory.synced);
-        for (_, driven) in gone {
+        for (id, driven) in gone {
             driven.token.cancel();
-            driven.console.retire();
+            driven.console.retire(!inventory.vms.contains_key(&id.vm));
         }
     }
 
@@ -215,6 +215,7 @@ fn target(inventory: &Inventory, vm: &Vm, device: &ConsoleDevice) -> Target {
         vm_name: vm.name.clone(),
         vm_state: vm.state,
         instance: vm.instance,
+        last_reset: vm.last_reset,
         device: device.clone(),
     }
 }

@@ -45,7 +45,8 @@ impl Console {
         } else {
             shared.state.vm_state
         };
-        let news = shared.state.vm_state != vm_state;
+        let booted = shared.note_boot(target);
+        let news = shared.state.vm_state != vm_state || booted;
         shared.state.vm_state = vm_state;
         shared.state_version += u64::from(news);
         let before = std::mem::replace(&mut shared.target, target.clone());
@@ -107,11 +108,15 @@ impl Console {
         self.change(|shared| shared.state.wedged_since = since);
     }
 
-    /// The console is no more: its viewers are told, and nobody can join.
-    pub(super) fn retire(&self) {
+    /// The console is no more, and its VM neither if `with_vm`: its viewers are told, and nobody
+    /// can join.
+    pub(super) fn retire(&self, with_vm: bool) {
         let mut shared = self.shared.lock();
         let counted = !std::mem::replace(&mut shared.retired, true);
         shared.gather.show_all(now());
+        if with_vm && shared.instance.is_some() {
+            shared.note_stop();
+        }
         shared.refuse_waiting_input(Reason::VmGone);
         if counted {
             self.metrics.state_changed(Some(&shared.state), None);
@@ -147,6 +152,7 @@ impl Shared {
                 .filter(|_| availability == Availability::Attached),
             wedged_since: before.wedged_since,
             generation,
+            booted: before.booted,
         };
         if changed && availability == Availability::HeldByOther {
             self.refuse_waiting_input(Reason::HeldByOther);

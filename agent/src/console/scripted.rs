@@ -246,6 +246,7 @@ pub(crate) fn vm(instance: Option<u64>) -> Vm {
             VmState::Off
         },
         instance: instance.map(Instance),
+        last_reset: None,
         consoles: vec![ConsoleDevice {
             alias: id().alias,
             kind: ConsoleKind::Serial,

@@ -44,6 +44,10 @@ pub(super) struct Seat {
     /// Wakes this session alone: its input got somewhere.
     pub(super) answers: Arc<Notify>,
     pub(super) order: u64,
+    /// Whether it ends when the VM that it watches, or waits for, stops.
+    pub(super) ends_when_stopped: bool,
+    /// The last generation of that VM's run, once it has stopped.
+    pub(super) stopped_in: Option<Generation>,
 }
 
 /// What pump and viewers share.
@@ -63,6 +67,8 @@ pub(super) struct Shared {
     /// When held-back output is due to be shown, if somebody waits for that.
     pub(super) gather_due: Option<Instant>,
     pub(super) instance: Option<Instance>,
+    /// The run of the VM whose start was seen, if that of the newest one was.
+    pub(super) started: Option<Instance>,
     /// Whether output may be missing at the head: this instance was entered, and is not
     /// attached yet or any more.
     pub(super) missing: bool,
@@ -96,6 +102,7 @@ impl Shared {
             silent_since: None,
             wedged_since: None,
             generation: None,
+            booted: target.last_reset,
         };
         let nobody = WriterChange {
             writer: None,
@@ -116,6 +123,7 @@ impl Shared {
             gather: Gather::default(),
             gather_due: None,
             instance: None,
+            started: None,
             missing: false,
             complete: true,
             attachment: 0,
@@ -219,10 +227,13 @@ impl Shared {
 
     /// The instance is over. What it wrote while nobody was attached is missing.
     pub(super) fn end_instance(&mut self, reason: Reason) {
-        self.instance = None;
+        let ran = self.instance.take().is_some();
         self.refuse_waiting_input(reason);
         if !std::mem::replace(&mut self.complete, true) {
             self.interrupt();
+        }
+        if ran {
+            self.note_stop();
         }
     }
 

@@ -77,6 +77,8 @@ pub struct ConsoleState {
     pub wedged_since: Option<SystemTime>,
     /// The generation that output belongs to.
     pub generation: Option<Generation>,
+    /// When the VM was last started or reset, as far as that was seen.
+    pub booted: Option<SystemTime>,
 }
 
 /// What the hypervisor says of a console: where its pump ought to get it.
@@ -93,6 +95,8 @@ pub struct Target {
     pub vm_state: VmState,
     /// The run of its QEMU, while there is one.
     pub instance: Option<Instance>,
+    /// When that run was last reset, if it was seen to be.
+    pub last_reset: Option<SystemTime>,
     /// The console's device.
     pub device: ConsoleDevice,
 }

@@ -13,6 +13,9 @@
 //!
 //! This file refuses to wait, to wake anybody and to know the time.
 
+mod lines;
+mod start;
+
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
@@ -20,6 +23,10 @@ use bytes::{Bytes, BytesMut};
 use super::position::{Generation, Position};
 use super::ring::Ring;
 use super::stamps::{Stamp, Stamps};
+
+use self::start::Beginning;
+pub use lines::{LineScan, MAX_LINES_SCAN, MAX_TAIL_LINES};
+pub use start::Start;
 
 /// The most interruptions that are remembered within one ring. One more forgets the
 /// output before the oldest of them, as a gap whose length is not known.
@@ -72,21 +79,13 @@ pub enum Next {
     Idle,
 }
 
-/// Where a viewer begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// With what comes from now on.
-    Live,
-    /// So many bytes before that, as far as the current generation is kept.
-    TailBytes(u64),
-}
-
 /// A viewer's place. To be given back with [`OutputLog::close`].
 #[derive(Debug)]
 pub struct Cursor {
     position: Position,
     /// The first interruption that this viewer has yet to be told of.
     interruption: u64,
+    beginning: Beginning,
 }
 
 impl Cursor {
@@ -111,6 +110,10 @@ struct Kept {
     next_interruption: u64,
     /// Interruptions below this number went with the output around them.
     forgotten_interruptions: u64,
+    /// Where the newest of those was.
+    forgotten_at: Option<u64>,
+    /// Where output of the newest boot begins, if one was seen.
+    boot: Option<u64>,
     cursors: usize,
 }
 
@@ -175,34 +178,28 @@ impl OutputLog {
         self.previous = (ended.cursors > 0).then_some(ended);
     }
 
-    /// A new viewer's place.
-    pub fn open(&mut self, start: Start) -> Cursor {
-        let kept = &mut self.current;
-        let back = match start {
-            Start::Live => 0,
-            Start::TailBytes(bytes) => bytes,
-        };
-        let offset = kept.ring.end().saturating_sub(back).max(kept.ring.oldest());
-        kept.cursors += 1;
-        let told = kept.interruptions.iter().find(|i| i.offset > offset);
-        let interruption = told.map_or(kept.next_interruption, |i| i.number);
-        Cursor {
-            position: Position {
-                generation: kept.generation,
-                offset,
-            },
-            interruption,
+    /// Takes a viewer's place back.
+    pub fn close(&mut self, cursor: Cursor) {
+        if cursor.beginning != Beginning::Nowhere {
+            self.leave(cursor.position.generation);
         }
     }
 
-    /// Takes a viewer's place back.
-    pub fn close(&mut self, cursor: Cursor) {
-        self.leave(cursor.position.generation);
+    /// The VM was started or reset at `time`: that is where its output since then begins, or a
+    /// little before (see [`Stamps::since`]). Marks the newest boot of the current generation.
+    pub fn boot(&mut self, time: Stamp) {
+        let kept = &mut self.current;
+        let since = kept.stamps.since(time).min(kept.ring.end());
+        kept.boot = Some(since.max(kept.boot.unwrap_or(0)));
     }
 
     /// What comes next for this viewer, at most `max` bytes of it and without the `hidden`
     /// newest of the current generation; the cursor moves on.
     pub fn next(&mut self, cursor: &mut Cursor, max: usize, hidden: usize) -> Next {
+        let beginning = std::mem::take(&mut cursor.beginning);
+        if beginning == Beginning::Nowhere {
+            return self.skip(cursor);
+        }
         let in_previous = match &self.previous {
             Some(kept) => kept.generation == cursor.position.generation,
             None => false,
@@ -214,7 +211,7 @@ impl OutputLog {
         };
         match kept {
             Some(kept) if kept.generation == cursor.position.generation => {
-                match kept.next(cursor, max, hidden) {
+                match kept.next(cursor, max, hidden, beginning) {
                     Next::Idle if in_previous => self.follow(cursor),
                     next => next,
                 }
@@ -234,6 +231,7 @@ impl OutputLog {
         *cursor = Cursor {
             position: started,
             interruption: 0,
+            beginning: Beginning::Told,
         };
         Next::GenerationStarted(started)
     }
@@ -247,6 +245,7 @@ impl OutputLog {
         *cursor = Cursor {
             position: to,
             interruption,
+            beginning: Beginning::Told,
         };
         Next::Gap(Gap {
             from,
@@ -281,6 +280,8 @@ impl Kept {
             interruptions: VecDeque::new(),
             next_interruption: 0,
             forgotten_interruptions: 0,
+            forgotten_at: None,
+            boot: None,
             cursors: 0,
         }
     }
@@ -299,7 +300,7 @@ impl Kept {
         if self.interruptions.len() == MAX_INTERRUPTIONS
             && let Some(passed) = self.interruptions.pop_front()
         {
-            self.forgotten_interruptions = passed.number + 1;
+            self.forget(&passed);
             self.ring.forget_before(passed.offset);
         }
         self.interruptions.push_back(Interruption {
@@ -312,18 +313,32 @@ impl Kept {
     fn forget_passed_interruptions(&mut self) {
         let oldest = self.ring.oldest();
         while let Some(passed) = self.interruptions.pop_front_if(|i| i.offset < oldest) {
-            self.forgotten_interruptions = passed.number + 1;
+            self.forget(&passed);
         }
     }
 
-    fn next(&mut self, cursor: &mut Cursor, max: usize, hidden: usize) -> Next {
+    const fn forget(&mut self, passed: &Interruption) {
+        self.forgotten_interruptions = passed.number + 1;
+        self.forgotten_at = Some(passed.offset);
+    }
+
+    fn next(
+        &mut self,
+        cursor: &mut Cursor,
+        max: usize,
+        hidden: usize,
+        beginning: Beginning,
+    ) -> Next {
+        if beginning == Beginning::NoBoot {
+            return Next::Gap(self.before_boot(cursor));
+        }
         let at = cursor.position;
         let oldest = self.ring.oldest();
         let passed = cursor.interruption < self.forgotten_interruptions;
         if at.offset < oldest || passed {
             cursor.interruption = cursor.interruption.max(self.forgotten_interruptions);
             let to = Position {
-                offset: self.overtake(at.offset, cursor.interruption),
+                offset: self.overtake(at.offset, cursor.interruption, beginning),
                 ..at
             };
             // An interruption that is forgotten lay within: nobody knows how much was lost.
@@ -364,12 +379,16 @@ impl Kept {
 
     /// Where a viewer at `offset` that was overrun goes on: a little above the ring's edge,
     /// lest the next bytes overrun it again, but past no interruption from `interruption` on.
-    fn overtake(&self, offset: u64, interruption: u64) -> u64 {
+    /// A viewer that only begins gets all that is kept.
+    fn overtake(&self, offset: u64, interruption: u64, beginning: Beginning) -> u64 {
         let oldest = self.ring.oldest();
         if offset >= oldest {
             return offset;
         }
-        let margin = (self.ring.end() - oldest) / OVERRUN_MARGIN;
+        let margin = match beginning {
+            Beginning::Placed => 0,
+            _ => (self.ring.end() - oldest) / OVERRUN_MARGIN,
+        };
         let mut ahead = self
             .interruptions
             .iter()

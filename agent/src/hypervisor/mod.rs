@@ -11,6 +11,7 @@ pub mod qemu;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 
@@ -95,6 +96,8 @@ pub struct Vm {
     pub state: VmState,
     /// The run of its QEMU, while there is one.
     pub instance: Option<Instance>,
+    /// When that run was last seen to be reset, by the agent's clock, if it was.
+    pub last_reset: Option<SystemTime>,
     /// Its consoles, in the definition's order.
     pub consoles: Vec<ConsoleDevice>,
 }

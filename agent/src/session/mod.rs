@@ -39,6 +39,17 @@ use crate::core::position::Position;
 use crate::core::reason::Reason;
 use crate::core::window::OutputWindow;
 
+/// What to do when output is missing that a caller should have got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnGap {
+    /// Tell it, and go on.
+    #[default]
+    Note,
+    /// Tell it, and end. But for a gap without length at the very place where the session begins:
+    /// one that resumes after such a gap is told it again, and would never get any further.
+    Close,
+}
+
 /// How a caller wants to use a console.
 #[derive(Clone, Debug)]
 pub struct OpenRequest {
@@ -54,6 +65,12 @@ pub struct OpenRequest {
     pub displace_holder: bool,
     /// Where it begins.
     pub start: Start,
+    /// What to do when output is missing.
+    pub on_gap: OnGap,
+    /// If the VM is off, open and wait for it.
+    pub wait_for_start: bool,
+    /// End when the VM stops.
+    pub end_when_stopped: bool,
     /// How many bytes of output may go unacknowledged; `None` for as many as HTTP/2 takes.
     pub output_window: Option<u64>,
     /// How often it will send something; `None`: it promises nothing.
@@ -230,6 +247,8 @@ impl Sessions {
             claim,
             takeover_reason: request.takeover_reason,
             view_otherwise: request.view_otherwise,
+            wait_for_start: request.wait_for_start,
+            end_when_stopped: request.end_when_stopped,
         };
         if request.displace_holder {
             self.displace(console, &join).await?;
@@ -264,7 +283,9 @@ impl Sessions {
         let record = self
             .metrics
             .opened(session, console.id().clone(), request.proxy, permit);
-        let session = Session::new(viewer, line, timers, record, self.draining.clone());
+        let ends_at_gaps = request.on_gap == OnGap::Close;
+        let draining = self.draining.clone();
+        let session = Session::new(viewer, line, timers, record, draining, ends_at_gaps);
         Ok((opened, session, inbound))
     }
 

@@ -115,22 +115,30 @@ pub struct Session {
     timers: Arc<Timers>,
     record: Record,
     draining: CancellationToken,
+    /// Whether it ends with the next gap.
+    ends_at_gaps: bool,
+    /// Whether the first gap is that of the place where it began, with which it does not end.
+    begins_interrupted: bool,
 }
 
 impl Session {
-    pub(super) const fn new(
+    pub(super) fn new(
         viewer: Viewer,
         line: Arc<Line>,
         timers: Arc<Timers>,
         record: Record,
         draining: CancellationToken,
+        ends_at_gaps: bool,
     ) -> Self {
+        let begins_interrupted = ends_at_gaps && viewer.begins_interrupted();
         Self {
             viewer: Some(viewer),
             line,
             timers,
             record,
             draining,
+            ends_at_gaps,
+            begins_interrupted,
         }
     }
 
@@ -205,7 +213,10 @@ impl Session {
                 bytes,
                 time,
             },
-            Item::Output(Next::Gap(gap)) => Event::Gap(gap),
+            Item::Output(Next::Gap(gap)) => {
+                self.missed(&gap);
+                Event::Gap(gap)
+            }
             Item::Output(Next::GenerationStarted(position)) => Event::GenerationStarted(position),
             Item::Output(Next::Idle) => return None,
             Item::InputRefused(refused) => Event::InputRefused(refused),
@@ -220,10 +231,23 @@ impl Session {
             Item::State(state) => Event::State(state),
             Item::Effect(effect) => Event::SideEffect(effect),
             Item::Ended(reason) => {
-                let detail = "the console is no longer known to this host";
+                let detail = match reason {
+                    Reason::VmStopped => "the VM stopped",
+                    _ => "the console is no longer known to this host",
+                };
                 return self.last_words(reason, detail.to_owned());
             }
         })
+    }
+
+    /// Output is missing, as the client is told next. Ends the session after that, if it asked
+    /// for it.
+    fn missed(&mut self, gap: &Gap) {
+        let again = std::mem::take(&mut self.begins_interrupted) && gap.from == gap.to;
+        if self.ends_at_gaps && !again {
+            let detail = "output is missing, and on_gap is CLOSE: resume to go on after it";
+            self.line.close(Reason::Gap, detail);
+        }
     }
 
     /// Ends the session: its lease is free from here on, whether the client hears or not.

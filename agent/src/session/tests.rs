@@ -5,7 +5,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::console::scripted::{BOUND, Does, Host, inventory};
+use crate::console::scripted::{BOUND, Does, Host, inventory, vm};
 use crate::console::{Availability, SideEffect, SideEffectKind};
 use crate::core::id::PeerIdentity;
 use crate::core::lease::Epoch;
@@ -57,6 +57,9 @@ fn request(claim: Option<Claim>, output_window: Option<u64>) -> OpenRequest {
         view_otherwise: false,
         displace_holder: false,
         start: Start::Live,
+        on_gap: OnGap::Note,
+        wait_for_start: false,
+        end_when_stopped: false,
         output_window,
         heartbeat: None,
     }
@@ -309,4 +312,91 @@ async fn effects_told(session: &mut Session) -> Vec<u64> {
         }
     }
     told
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_ends_with_the_vm_has_room_made_for_its_last_words_by_acknowledging() {
+    let desk = Desk::open(9).await;
+    let wanted = OpenRequest {
+        end_when_stopped: true,
+        ..request(None, Some(4096))
+    };
+    let opened = desk.sessions.open(&desk.console, wanted).await;
+    let (_, mut session, inbound) = opened.expect("opens");
+    let sink = desk.host.script.sink.lock().clone().unwrap();
+    let mut received = 0;
+    let seen = async |session: &mut Session, received: &mut u64, until: u64| {
+        while *received < until {
+            if let Event::Output { bytes, .. } = next(session).await.expect("it goes on") {
+                *received += bytes.len() as u64;
+            }
+        }
+    };
+    for round in 1..=4 {
+        sink.output(&[b'x'; 1000]);
+        seen(&mut session, &mut received, round * 1000).await;
+    }
+    sink.output(&[b'y'; 1000]);
+    desk.host.inventory.send_replace(inventory([vm(None)]));
+    seen(&mut session, &mut received, 4096).await;
+    // There is no room for more, and so no end.
+    while let Ok(event) = timeout(Duration::from_secs(2), session.next()).await {
+        let state = matches!(event, Some(Event::State(_)));
+        assert!(state, "{event:?}");
+    }
+    let generation = desk.console.status().head.unwrap().generation;
+    let position = |offset| Position { generation, offset };
+    inbound.acknowledge(position(4096));
+    seen(&mut session, &mut received, 5000).await;
+    let closed = last(&mut session).await;
+    assert_eq!(closed.reason, Reason::VmStopped);
+    assert_eq!(closed.resume, position(5000));
+    drop(session);
+    assert!(desk.closed(Reason::VmStopped, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_ends_who_asked_for_it_but_not_the_one_where_it_came_back() {
+    let desk = Desk::open(9).await;
+    let careful = |start| OpenRequest {
+        start,
+        on_gap: OnGap::Close,
+        ..request(None, None)
+    };
+    let opened = desk
+        .sessions
+        .open(&desk.console, careful(Start::Live))
+        .await;
+    let (_, mut session, _inbound) = opened.expect("opens");
+    // The endpoint is lost and attached again: nobody knows what the guest wrote meanwhile.
+    let lose = async || {
+        let sink = desk.host.script.sink.lock().clone().unwrap();
+        sink.ended(crate::endpoint::EndpointEnd::Lost("it broke".to_owned()));
+        desk.host.script.attached().await;
+    };
+    lose().await;
+    let closed = last(&mut session).await;
+    assert_eq!(closed.reason, Reason::Gap);
+
+    let resume = careful(Start::Resume(closed.resume));
+    let opened = desk.sessions.open(&desk.console, resume).await;
+    let (_, mut session, _inbound) = opened.expect("opens");
+    let is_gap = |event: &Event| matches!(event, Event::Gap(_));
+    let mut gaps = 0;
+    while gaps == 0 {
+        gaps += usize::from(is_gap(&next(&mut session).await.expect("it goes on")));
+    }
+    lose().await;
+    let mut end = None;
+    while let Some(event) = next(&mut session).await {
+        gaps += usize::from(is_gap(&event));
+        if let Event::Closed(closed) = event {
+            end = Some(closed.reason);
+        }
+    }
+    assert_eq!(
+        (gaps, end),
+        (2, Some(Reason::Gap)),
+        "one that is new ends it"
+    );
 }

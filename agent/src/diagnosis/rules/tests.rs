@@ -48,6 +48,7 @@ fn vm(name: &str, consoles: Vec<ConsoleDevice>) -> Vm {
         name: name.into(),
         state: VmState::Running,
         instance: Some(Instance(1)),
+        last_reset: None,
         consoles,
     }
 }
@@ -65,6 +66,7 @@ fn facts(device: ConsoleDevice) -> ConsoleFacts {
         silent_since: None,
         wedged_since: None,
         generation: None,
+        booted: None,
     };
     let status = Status {
         id: ConsoleId {

@@ -1,6 +1,6 @@
 //! A domain as libvirt hands it out: a name, a UUID, and calls that ask libvirtd.
 
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -191,4 +191,15 @@ pub(super) unsafe fn uuid_of(domain: virt_sys::virDomainPtr) -> Option<Uuid> {
         return None;
     }
     Uuid::try_parse(&bounded_text(text.as_ptr(), UUID_STRING_BYTES)).ok()
+}
+
+/// The id of a domain's run, as the object has it; asks nobody.
+///
+/// # Safety
+/// `domain` must be null or a live domain.
+pub(super) unsafe fn id_of(domain: virt_sys::virDomainPtr) -> Option<u32> {
+    // SAFETY: the caller vouches for `domain`, and libvirt refuses null.
+    let id = unsafe { virt_sys::virDomainGetID(domain) };
+    // (unsigned int) -1 stands for a domain that is off, and for an error.
+    (id != c_uint::MAX).then_some(id)
 }
