@@ -7,6 +7,8 @@ mod limits;
 mod load;
 mod starts;
 mod streams;
+mod times;
+mod watch;
 
 use std::future::Future;
 use std::time::Duration;

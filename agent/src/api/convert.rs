@@ -1,6 +1,6 @@
 //! Our types as messages.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use prost_types::Timestamp;
 use vmconsole_proto::v1;
@@ -20,6 +20,11 @@ use v1::stream_console_response::Message;
 
 pub(super) fn time(time: SystemTime) -> Option<Timestamp> {
     Some(Timestamp::from(time))
+}
+
+/// A duration that the wire can carry: all of ours.
+fn duration(duration: Duration) -> Option<prost_types::Duration> {
+    prost_types::Duration::try_from(duration).ok()
 }
 
 pub(super) const fn position(position: Position) -> v1::Position {
@@ -159,8 +164,8 @@ pub(super) fn opened(opened: &Opened, mode: v1::Mode, input_window: u64) -> v1::
         oldest: Some(position(opened.oldest)),
         next_input_offset: Some(opened.next_input),
         input_window,
-        expires: None,
-        heartbeat: None,
+        expires: opened.expires.and_then(time),
+        heartbeat: opened.heartbeat.and_then(duration),
         roster: Some(roster(&opened.roster)),
         resume_token: opened.token.as_bytes().to_vec(),
     }
@@ -256,6 +261,10 @@ pub(super) fn event(event: Event) -> v1::StreamConsoleResponse {
         Event::Roster(who) => Message::Roster(roster(&who)),
         Event::State(now) => Message::ConsoleState(state(&now)),
         Event::SideEffect(effect) => Message::SideEffect(side_effect(&effect)),
+        Event::Expiring(why, left) => Message::Expiring(v1::Expiring {
+            r#in: duration(left),
+            reason: reason(why).into(),
+        }),
         Event::Pong(nonce) => Message::Pong(v1::Pong { nonce }),
         Event::Closed(last) => Message::Closed(closed(&last)),
     };
@@ -266,8 +275,6 @@ pub(super) fn event(event: Event) -> v1::StreamConsoleResponse {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::core::id::PeerIdentity;
 

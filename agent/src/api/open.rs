@@ -1,7 +1,9 @@
 //! The first message of a stream: what it asks for, checked, and the console it names.
 
+use std::ops::RangeInclusive;
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::Status;
 use vmconsole_proto::v1;
@@ -17,7 +19,10 @@ use crate::core::output::{MAX_TAIL_LINES, Start};
 use crate::core::reason::Reason;
 use crate::core::window::{MAX_WINDOW, MIN_WINDOW};
 use crate::hypervisor::Vm;
-use crate::session::{LastHeard, OnGap, OpenRequest, ResumeError, Token};
+use crate::session::{ClientRules, LastHeard, OnGap, OpenRequest, ResumeError, Token};
+
+/// The shortest and the longest interval of a heartbeat.
+const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
 /// The longest reason for a takeover, in bytes.
 const MAX_TAKEOVER_REASON: usize = 256;
@@ -29,13 +34,6 @@ pub(super) fn refuse(reason: Reason, message: impl Into<String>) -> Refusal {
     (reason, status(reason, message))
 }
 
-fn unsupported(what: &str) -> Refusal {
-    refuse(
-        Reason::Unsupported,
-        format!("{what} is not served by this version of the agent"),
-    )
-}
-
 /// What `open` asks for, and the mode it named.
 ///
 /// # Errors
@@ -45,7 +43,6 @@ pub(super) fn request(
     proxy: PeerIdentity,
     heard: LastHeard,
 ) -> Result<(OpenRequest, v1::Mode), Refusal> {
-    check_unserved(open)?;
     let mode = v1::Mode::try_from(open.mode).map_err(|_| {
         refuse(
             Reason::BadRequest,
@@ -67,12 +64,15 @@ pub(super) fn request(
         view_otherwise: open.view_otherwise,
         displace_holder: open.displace_outside_holder,
         start: start(open.start.as_ref())?,
-        on_gap: on_gap(open.on_gap)?,
         wait_for_start: open.wait_for_start,
         end_when_stopped: open.end_when_stopped,
-        output_window: output_window(open.output_window)?,
         resume: resume(&open.resume_token)?,
-        heard,
+        client: ClientRules {
+            on_gap: on_gap(open.on_gap)?,
+            output_window: output_window(open.output_window)?,
+            heartbeat: heartbeat(open.heartbeat.as_ref())?,
+            heard,
+        },
     };
     Ok((request, mode))
 }
@@ -115,14 +115,6 @@ fn resume(token: &[u8]) -> Result<Option<Token>, Refusal> {
     Token::from_wire(token).map(Some).ok_or_else(unknown)
 }
 
-fn check_unserved(open: &v1::Open) -> Result<(), Refusal> {
-    let asked = [(open.heartbeat.is_some(), "heartbeat")];
-    match asked.iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => Err(unsupported(what)),
-        None => Ok(()),
-    }
-}
-
 fn start(start: Option<&v1::Start>) -> Result<Start, Refusal> {
     match start.and_then(|start| start.from.as_ref()) {
         None | Some(StartFrom::Live(_)) => Ok(Start::Live),
@@ -163,6 +155,21 @@ fn output_window(bytes: u64) -> Result<Option<u64>, Refusal> {
             let message = format!(
                 "output_window is {bytes} bytes: set 0 for none, or {MIN_WINDOW} to {MAX_WINDOW}"
             );
+            Err(refuse(Reason::BadRequest, message))
+        }
+    }
+}
+
+fn heartbeat(interval: Option<&prost_types::Duration>) -> Result<Option<Duration>, Refusal> {
+    let Some(interval) = interval else {
+        return Ok(None);
+    };
+    // A negative one is none of ours either.
+    let interval = Duration::try_from(*interval).ok();
+    match interval.filter(|interval| HEARTBEAT.contains(interval)) {
+        Some(interval) => Ok(Some(interval)),
+        None => {
+            let message = "heartbeat is out of range: leave it unset for none, or set 1 s to 1 h";
             Err(refuse(Reason::BadRequest, message))
         }
     }

@@ -62,13 +62,20 @@ pub(super) async fn take_messages(
 ) {
     // Once the session is ending, what the client sends stays with HTTP/2.
     while !inbound.is_closed() {
-        match messages.message().await {
+        let message = tokio::select! {
+            () = inbound.expired() => return,
+            message = messages.message() => message,
+        };
+        match message {
             Ok(Some(request)) => {
-                inbound.heard();
+                inbound.answered();
                 take(request, &inbound);
             }
             // A client that has said all that it will may still want to hear.
-            Ok(None) => return,
+            Ok(None) => {
+                drop(messages);
+                return inbound.expired().await;
+            }
             Err(broken) => {
                 return match broken_stream(&broken) {
                     (Reason::TransportLost, detail) => inbound.lost(&detail),
@@ -80,6 +87,11 @@ pub(super) async fn take_messages(
 }
 
 fn take(request: v1::StreamConsoleRequest, inbound: &Inbound) {
+    let active = matches!(
+        request.message,
+        Some(Request::Input(_) | Request::RequestWriter(_))
+    );
+    inbound.heard(active);
     match request.message {
         Some(Request::Input(input)) => {
             inbound.input(input.offset, Epoch(input.write_epoch), &input.data);

@@ -88,6 +88,10 @@ pub const RESUME_GRACE_SECONDS: Number = number(30, 0, 30);
 pub const VIEWERS_PER_CONSOLE: Number = number(256, 1, 65_536);
 /// `limits.sessions`.
 pub const SESSIONS: Number = number(8192, 1, 1_048_576);
+/// `limits.idle_timeout_seconds`; 0 for none.
+pub const IDLE_TIMEOUT_SECONDS: Number = number(0, 0, 604_800);
+/// `limits.max_duration_seconds`; 0 for none.
+pub const MAX_DURATION_SECONDS: Number = number(0, 0, 2_592_000);
 /// `limits.watchers`.
 pub const WATCHERS: Number = number(64, 1, 65_536);
 
@@ -220,6 +224,10 @@ pub struct Limits {
     pub sessions: usize,
     /// `WatchConsoles` calls at once in all.
     pub watchers: usize,
+    /// How long a session may go without input.
+    pub idle_timeout: Option<Duration>,
+    /// How long a session may last.
+    pub max_duration: Option<Duration>,
 }
 
 /// `[log]`.

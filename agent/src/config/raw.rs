@@ -89,6 +89,8 @@ pub(super) struct Limits {
     pub(super) viewers_per_console: Option<Spanned<i64>>,
     pub(super) sessions: Option<Spanned<i64>>,
     pub(super) watchers: Option<Spanned<i64>>,
+    pub(super) idle_timeout_seconds: Option<Spanned<i64>>,
+    pub(super) max_duration_seconds: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

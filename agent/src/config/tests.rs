@@ -104,6 +104,8 @@ fn what_is_left_out_has_its_default() {
             viewers_per_console: 256,
             sessions: 8192,
             watchers: 64,
+            idle_timeout: None,
+            max_duration: None,
         },
         log: Log {
             format: LogFormat::Text,
@@ -144,6 +146,8 @@ fn the_sample_tells_each_range() {
         VIEWERS_PER_CONSOLE,
         SESSIONS,
         WATCHERS,
+        IDLE_TIMEOUT_SECONDS,
+        MAX_DURATION_SECONDS,
     ] {
         let range = format!("{} to {}", number.range.start(), number.range.end());
         assert!(SAMPLE.contains(&range), "{range} is not in the sample");
@@ -157,7 +161,7 @@ fn the_sample_tells_each_range() {
 fn what_is_written_holds() {
     let text = REQUIRED.replace("[grpc]", "[grpc]\nlisten = ['10.0.0.1:1', '[::1]:2']")
         + "[log]\nformat = 'json'\nlevel = 'trace'\n[console]\nring_bytes = 65536\n\
-           [libvirt]\nuri = 'qemu+unix:///session'\n[limits]\nhandshakes = 7\n";
+           [libvirt]\nuri = 'qemu+unix:///session'\n[limits]\nhandshakes = 7\nidle_timeout_seconds = 900\n";
     let config = parse(&text).expect("valid");
     assert_eq!(config.grpc.listen.len(), 2);
     assert_eq!(
@@ -170,6 +174,7 @@ fn what_is_written_holds() {
     assert_eq!(config.console.ring_bytes, 65536);
     assert_eq!(config.libvirt.uri, "qemu+unix:///session");
     assert_eq!(config.limits.handshakes, 7);
+    assert_eq!(config.limits.idle_timeout, Some(Duration::from_secs(900)));
 }
 
 #[test]

@@ -23,13 +23,14 @@ impl Console {
     /// Returns the number of the attachment about to be made, and whether it may displace.
     pub(super) fn enter(&self, instance: Instance) -> (u64, Claim) {
         let mut shared = self.shared.lock();
-        let before = shared.allocated();
+        let (before, mut begun) = (shared.allocated(), false);
         if shared.instance == Some(instance) {
             shared.missing = true;
         } else {
             shared.end_instance(Reason::NotRunning);
             shared.instance = Some(instance);
             shared.begin_generation(self.ring_bytes);
+            begun = true;
             shared.mark_start(instance);
         }
         shared.attachment += 1;
@@ -43,6 +44,9 @@ impl Console {
         self.count_ring(before, shared.allocated());
         drop(shared);
         self.wake();
+        if begun {
+            self.list();
+        }
         (attachment, claim)
     }
 

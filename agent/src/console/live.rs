@@ -11,6 +11,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use super::changes::ChangeBook;
 use super::join::{JoinError, JoinRequest};
 use super::metrics::ConsoleMetrics;
 use super::shared::{Seat, Shared};
@@ -43,8 +44,8 @@ pub struct Console {
     pub(super) displace_asked: Notify,
     /// Wakes the pump: another process was found to hold the console.
     pub(super) held: Notify,
-    /// Tells whoever lists consoles that something that lists show has changed.
-    pub(super) listed: Arc<watch::Sender<u64>>,
+    /// Where it is noted that something that lists show has changed.
+    pub(super) book: Arc<ChangeBook>,
     pub(super) metrics: ConsoleMetrics,
 }
 
@@ -54,7 +55,7 @@ impl Console {
         target: Target,
         ring_bytes: usize,
         max_viewers: usize,
-        listed: Arc<watch::Sender<u64>>,
+        book: Arc<ChangeBook>,
         metrics: ConsoleMetrics,
     ) -> Self {
         let shared = Shared::new(target);
@@ -71,7 +72,7 @@ impl Console {
             break_asked: Notify::new(),
             displace_asked: Notify::new(),
             held: Notify::new(),
-            listed,
+            book,
             metrics,
         }
     }
@@ -198,9 +199,9 @@ impl Console {
         self.changed.send_replace(());
     }
 
-    /// Tells whoever lists consoles.
+    /// Notes that something that lists show has changed, for whoever watches them.
     pub(super) fn list(&self) {
-        self.listed.send_modify(|version| *version += 1);
+        self.book.changed(&self.id);
     }
 
     pub(super) fn count_ring(&self, before: usize, after: usize) {

@@ -3,6 +3,7 @@
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry as MetricRegistry};
 
 use super::state::{Availability, ConsoleState};
+use crate::core::changes::ResetReason;
 use crate::core::output::GapReason;
 use crate::endpoint::EndpointError;
 use crate::metrics::{MetricsError, counter, counters, gauge, gauges};
@@ -20,6 +21,8 @@ pub struct ConsoleMetrics {
     pub(super) ring_bytes: IntGauge,
     pub(super) attached: IntCounter,
     pub(super) attach_failures: IntCounterVec,
+    pub(super) tombstones: IntGauge,
+    watch_resets: IntCounterVec,
 }
 
 impl ConsoleMetrics {
@@ -82,6 +85,17 @@ impl ConsoleMetrics {
                 "Times that a console could not be attached",
                 &["reason"],
             )?,
+            tombstones: gauge(
+                registry,
+                "vmconsole_watch_tombstones",
+                "Consoles that are gone and are remembered for watchers",
+            )?,
+            watch_resets: counters(
+                registry,
+                "vmconsole_watch_resets_total",
+                "Times that a watcher of consoles was told to begin anew",
+                &["reason"],
+            )?,
         };
         metrics.preset();
         Ok(metrics)
@@ -103,6 +117,10 @@ impl ConsoleMetrics {
         }
         for reason in FAILURES {
             self.attach_failures.with_label_values(&[reason]).inc_by(0);
+        }
+        for why in [ResetReason::Unknown, ResetReason::Forgotten] {
+            let reset = self.watch_resets.with_label_values(&[reset_name(why)]);
+            reset.inc_by(0);
         }
     }
 
@@ -127,10 +145,23 @@ impl ConsoleMetrics {
         self.gaps.with_label_values(&[gap_name(reason)]).inc();
     }
 
+    pub(super) fn watch_reset(&self, why: ResetReason) {
+        self.watch_resets
+            .with_label_values(&[reset_name(why)])
+            .inc();
+    }
+
     pub(super) fn attach_failed(&self, error: &EndpointError) {
         self.attach_failures
             .with_label_values(&[failure_name(error)])
             .inc();
+    }
+}
+
+const fn reset_name(why: ResetReason) -> &'static str {
+    match why {
+        ResetReason::Unknown => "unknown",
+        ResetReason::Forgotten => "forgotten",
     }
 }
 

@@ -17,6 +17,7 @@
 
 mod boots;
 mod breaks;
+mod changes;
 mod displace;
 mod effects;
 mod feed;
@@ -34,6 +35,7 @@ mod state;
 mod viewer;
 mod writer;
 
+pub use changes::{ChangeBook, MAX_TOMBSTONES, Place};
 pub use join::{JoinError, JoinRequest};
 pub use lasting::{RejoinRequest, Rejoined};
 pub use live::Console;

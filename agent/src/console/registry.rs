@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::changes::ChangeBook;
 use super::live::Console;
 use super::metrics::ConsoleMetrics;
 use super::pump;
@@ -79,7 +80,7 @@ pub struct Registry {
     metrics: ConsoleMetrics,
     tasks: Tasks,
     directory: watch::Sender<Arc<Directory>>,
-    listed: Arc<watch::Sender<u64>>,
+    book: Arc<ChangeBook>,
     driven: BTreeMap<ConsoleId, Driven>,
 }
 
@@ -94,10 +95,10 @@ impl Registry {
         Self {
             hypervisor,
             config,
+            book: Arc::new(ChangeBook::new(metrics.clone())),
             metrics,
             tasks,
             directory: watch::Sender::default(),
-            listed: Arc::new(watch::Sender::new(0)),
             driven: BTreeMap::new(),
         }
     }
@@ -107,9 +108,9 @@ impl Registry {
         self.directory.subscribe()
     }
 
-    /// Changes whenever anything that a list of consoles shows has changed, save output.
-    pub fn listed(&self) -> watch::Receiver<u64> {
-        self.listed.subscribe()
+    /// What changed of what a list of consoles shows, save output.
+    pub fn book(&self) -> Arc<ChangeBook> {
+        self.book.clone()
     }
 
     /// Follows the inventory until `token` is cancelled, and then stops every pump.
@@ -128,7 +129,7 @@ impl Registry {
 
     fn follow(&mut self, inventory: &Inventory, token: &CancellationToken) {
         let mut gone = std::mem::take(&mut self.driven);
-        let mut kept = BTreeMap::new();
+        let (mut kept, mut new) = (BTreeMap::new(), Vec::new());
         for vm in inventory.vms.values() {
             for device in &vm.consoles {
                 let id = ConsoleId {
@@ -138,7 +139,10 @@ impl Registry {
                 let target = target(inventory, vm, device);
                 let driven = match gone.remove(&id) {
                     Some(driven) => driven,
-                    None => self.start(&id, &target, token),
+                    None => {
+                        new.push(id.clone());
+                        self.start(&id, &target, token)
+                    }
                 };
                 driven.target.send_if_modified(|now| {
                     let news = *now != target;
@@ -150,6 +154,8 @@ impl Registry {
         }
         self.driven = kept;
         self.publish(inventory);
+        let went: Vec<_> = gone.keys().collect();
+        self.book.published(&new, &went, inventory.synced);
         for (id, driven) in gone {
             driven.token.cancel();
             driven.console.retire(!inventory.vms.contains_key(&id.vm));
@@ -162,7 +168,7 @@ impl Registry {
             target.clone(),
             self.config.ring_bytes,
             self.config.max_viewers,
-            self.listed.clone(),
+            self.book.clone(),
             self.metrics.clone(),
         ));
         let (sender, receiver) = watch::channel(target.clone());
@@ -198,7 +204,6 @@ impl Registry {
             connected: inventory.connected,
         };
         self.directory.send_replace(Arc::new(directory));
-        self.listed.send_modify(|version| *version += 1);
     }
 }
 

@@ -49,10 +49,12 @@ impl Console {
         let news = shared.state.vm_state != vm_state || booted;
         shared.state.vm_state = vm_state;
         shared.state_version += u64::from(news);
-        shared.target = target.clone();
+        let before = std::mem::replace(&mut shared.target, target.clone());
         drop(shared);
         self.wake();
-        self.list();
+        if news || before.vm_name != target.vm_name || before.device != target.device {
+            self.list();
+        }
     }
 
     /// The endpoint is attached: output flows from here on.

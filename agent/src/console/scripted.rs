@@ -11,7 +11,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Console, ConsoleMetrics, Directory, Registry, RegistryConfig};
+use super::{ChangeBook, Console, ConsoleMetrics, Directory, Registry, RegistryConfig};
 use crate::core::id::{Alias, ConsoleId, VmUuid};
 use crate::endpoint::{
     Attachment, Claim, Direct, Endpoint, EndpointEnd, EndpointError, Holder, OutputSink, Source,
@@ -192,6 +192,7 @@ pub(crate) struct Host {
     pub(crate) inventory: watch::Sender<Arc<Inventory>>,
     pub(crate) directory: watch::Receiver<Arc<Directory>>,
     pub(crate) listed: watch::Receiver<u64>,
+    pub(crate) book: Arc<ChangeBook>,
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Metrics,
 }
@@ -285,7 +286,8 @@ impl Host {
             ConsoleMetrics::register(metrics.registry()).expect("metrics"),
             tasks.clone(),
         );
-        let (directory, listed) = (registry.directory(), registry.listed());
+        let (directory, listed) = (registry.directory(), registry.book().news());
+        let book = registry.book();
         tasks.spawn("registry", registry.run(tasks.token()));
         Self {
             script,
@@ -293,6 +295,7 @@ impl Host {
             inventory: sender,
             directory,
             listed,
+            book,
             tasks,
             metrics,
         }

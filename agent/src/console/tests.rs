@@ -20,6 +20,7 @@ mod effects;
 mod flags;
 mod held;
 mod input;
+mod listed;
 mod starts;
 mod viewers;
 

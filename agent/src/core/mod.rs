@@ -4,6 +4,8 @@
 //! happened is returned. That is what makes the promises about offsets and the
 //! writer's lease testable for any interleaving.
 
+pub mod changes;
+pub mod deadlines;
 pub mod gather;
 pub mod id;
 pub mod input;

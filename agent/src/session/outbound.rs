@@ -1,6 +1,7 @@
 //! The direction to the client: what to tell next, as fast as the client takes it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +54,8 @@ pub enum Event {
     State(ConsoleState),
     /// What was done to the console or its VM.
     SideEffect(SideEffect),
+    /// The session will end for this reason, in so long.
+    Expiring(Reason, Duration),
     /// The answer to a ping.
     Pong(u64),
     /// The last word.
@@ -184,6 +187,9 @@ impl Session {
             Some(WriterAnswer::Held(holder)) => {
                 return Some(Some(Event::WriterRefused(holder, 0)));
             }
+        }
+        if let Some((reason, left)) = self.line.timers.warning() {
+            return Some(Some(Event::Expiring(reason, left)));
         }
         let closing = mailbox.closing.is_some();
         // An end waits for what became of the input, and for nothing else.

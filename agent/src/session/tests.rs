@@ -12,6 +12,7 @@ use crate::core::lease::Epoch;
 use crate::endpoint::{EndpointError, Holder};
 
 mod resume;
+mod timers;
 mod writer;
 
 /// How long a session waits for its client.
@@ -26,12 +27,17 @@ struct Desk {
 
 impl Desk {
     async fn open(limit: usize) -> Self {
+        Self::open_with(limit, TimeLimits::default()).await
+    }
+
+    async fn open_with(limit: usize, times: TimeLimits) -> Self {
         let mut host = Host::start(Some(1), 1024);
         let console = host.console().await;
         host.script.attached().await;
         let draining = CancellationToken::new();
         let metrics = SessionMetrics::register(host.metrics.registry()).unwrap();
-        let sessions = Arc::new(Sessions::new(limit, GRACE, draining.clone(), metrics));
+        let sessions = Sessions::new(limit, GRACE, draining.clone(), metrics);
+        let sessions = Arc::new(sessions.with_times(times));
         let kept = sessions.clone();
         host.tasks
             .spawn("sessions", async move { kept.keep().await });
@@ -64,12 +70,15 @@ fn request(claim: Option<Claim>, output_window: Option<u64>) -> OpenRequest {
         view_otherwise: false,
         displace_holder: false,
         start: Start::Live,
-        on_gap: OnGap::Note,
         wait_for_start: false,
         end_when_stopped: false,
-        output_window,
         resume: None,
-        heard: LastHeard::now(),
+        client: ClientRules {
+            on_gap: OnGap::Note,
+            output_window,
+            heartbeat: None,
+            heard: LastHeard::now(),
+        },
     }
 }
 
@@ -371,10 +380,10 @@ async fn who_ends_with_the_vm_has_room_made_for_its_last_words_by_acknowledging(
 #[tokio::test(start_paused = true)]
 async fn a_gap_ends_who_asked_for_it_but_not_the_one_where_it_came_back() {
     let desk = Desk::open(9).await;
-    let careful = |start| OpenRequest {
-        start,
-        on_gap: OnGap::Close,
-        ..request(None, None)
+    let careful = |start| {
+        let mut careful = request(None, None);
+        careful.client.on_gap = OnGap::Close;
+        OpenRequest { start, ..careful }
     };
     let opened = desk
         .sessions
