@@ -4,6 +4,7 @@
 //! happened is returned. That is what makes the promises about offsets and the
 //! writer's lease testable for any interleaving.
 
+pub mod budget;
 pub mod gather;
 pub mod id;
 pub mod input;
@@ -15,5 +16,6 @@ pub mod position;
 pub mod progress;
 pub mod reason;
 pub mod ring;
+pub mod selector;
 pub mod stamps;
 pub mod window;
