@@ -6,16 +6,22 @@
 //!            ┌────────────── Waiting ◀───┐  ┌──────▶ HeldByOther / Denied / Lost ─┐
 //!            ▼    QEMU runs     │        │  │                                     │
 //!      (the VM's target) ───────┴─▶ attaching ◀──── again after a pause, or when ─┘
-//!                                        │          the VM or libvirt changes
-//!                                        ▼
-//!                                    Attached ── ended: closed ─▶ Waiting, else Lost
+//!            │                       ▲   │          the VM or libvirt changes
+//!  unwanted  │                wanted │   ▼
+//!            └────▶ Ready ───────────┘ Attached ── ended: closed ─▶ Waiting, else Lost
+//!                     ▲                  │
+//!                     └──────────────────┘ unwanted: endpoint and ring are let go
 //! ```
+//! Whether a console is wanted is said by its mode and those who want it: see `capture`. One
+//! that nobody wants is not tried again: HeldByOther, Denied and Lost are then as last known.
+//!
 //! A console's generation begins with each QEMU instance that it sees, not with each
 //! attachment: attaching again to the same QEMU tells a gap of unknown length.
 //!
 //! Nothing here knows of gRPC, and nothing here waits for a viewer.
 
 mod breaks;
+mod capture;
 mod displace;
 mod effects;
 mod feed;
@@ -26,10 +32,12 @@ mod pump;
 mod recent;
 mod registry;
 mod report;
+mod rings;
 mod shared;
 mod state;
 mod viewer;
 
+pub use capture::Demand;
 pub use join::{JoinError, JoinRequest};
 pub use live::Console;
 pub use metrics::ConsoleMetrics;

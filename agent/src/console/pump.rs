@@ -1,5 +1,5 @@
-//! Drives one console: attaches its endpoint whenever there is a QEMU to attach to,
-//! writes what the writer types, and tries again when something breaks.
+//! Drives one console: attaches its endpoint whenever it is wanted and there is a QEMU to
+//! attach to, writes what the writer types, and tries again when something breaks.
 //!
 //! Draining is not done here: the endpoint appends to the output log from wherever it
 //! reads. So nothing that this task waits for can hold up a guest.
@@ -53,6 +53,8 @@ enum LetGo {
     Ended(EndpointEnd),
     /// It is not the console's place any more.
     Moved(Moved),
+    /// Nobody wants it any more.
+    Unwanted,
 }
 
 /// Drives `console` until `token` is cancelled, and then lets its endpoint go.
@@ -70,10 +72,12 @@ pub(super) async fn run(
         target,
         pauses: Pauses::new(),
         tries_held: 0,
+        failed: None,
     };
     tokio::select! {
         () = pump.drive(&token) => {}
         () = show_gathered(&console) => {}
+        () = console.linger() => {}
         () = find_holder(&console, endpoint.as_ref()) => {}
     }
 }
@@ -107,6 +111,8 @@ struct Pump {
     pauses: Pauses,
     /// Tries since somebody else was first found to hold the console.
     tries_held: u32,
+    /// Where the last try, or attachment, came to a bad end, if it did.
+    failed: Option<Place>,
 }
 
 impl Pump {
@@ -114,10 +120,11 @@ impl Pump {
         while !token.is_cancelled() {
             let target = self.target.borrow_and_update().clone();
             self.console.set_target(&target);
+            let wanted = self.console.keep_or_forget();
             let wait = match self.find_instance(&target) {
                 Some(instance) => {
                     let source = target.device.source;
-                    self.serve(&Place { instance, source }, token).await
+                    self.attend(Place { instance, source }, wanted, token).await
                 }
                 None => None,
             };
@@ -129,6 +136,7 @@ impl Pump {
                     if changed.is_err() { return }
                     self.pauses.start_anew();
                 }
+                () = self.console.wanted_changed.notified() => {}
                 () = self.console.displace_asked.notified() => {}
                 () = at(next_try) => {}
             }
@@ -158,6 +166,25 @@ impl Pump {
         instance
     }
 
+    /// Serves the console if it is wanted, and leaves it alone if not.
+    async fn attend(
+        &mut self,
+        place: Place,
+        wanted: bool,
+        token: &CancellationToken,
+    ) -> Option<Duration> {
+        if !wanted {
+            self.pauses.start_anew();
+            self.tries_held = 0;
+            self.console.let_alone(self.failed.as_ref() == Some(&place));
+            return None;
+        }
+        let wait = self.serve(&place, token).await;
+        let failed = wait.is_some_and(|wait| !wait.is_zero());
+        self.failed = failed.then_some(place);
+        wait
+    }
+
     /// Attaches and serves until that ends. Returns how long to wait before the next try.
     async fn serve(&mut self, place: &Place, token: &CancellationToken) -> Option<Duration> {
         let (attachment, claim) = self.console.enter(place.instance);
@@ -169,6 +196,10 @@ impl Pump {
             () = news::overtaken(&self.console, self.target.clone(), place) => {
                 self.console.displacing_ended();
                 return None;
+            }
+            () = unwanted(&self.console) => {
+                self.console.displacing_ended();
+                return Some(Duration::ZERO);
             }
             attached = timeout(ATTACH_WITHIN, self.endpoint.attach(sink, claim)) => attached,
         };
@@ -210,6 +241,7 @@ impl Pump {
                     moved = news::of_attached(&self.console, &mut self.target, place) => {
                         if let Some(moved) = moved { break LetGo::Moved(moved) }
                     }
+                    () = unwanted(&self.console) => break LetGo::Unwanted,
                     error = &mut carry => {
                         break LetGo::Ended(EndpointEnd::Lost(error.to_string()));
                     }
@@ -217,7 +249,7 @@ impl Pump {
             }
         };
         let end = match &let_go {
-            LetGo::Cancelled | LetGo::Moved(Moved::OtherSource) => None,
+            LetGo::Cancelled | LetGo::Unwanted | LetGo::Moved(Moved::OtherSource) => None,
             LetGo::Ended(end) => Some(end.clone()),
             // The news of a QEMU's end may overtake its last words.
             LetGo::Moved(Moved::OtherInstance) => {
@@ -239,6 +271,10 @@ impl Pump {
         let id = self.console.id();
         let (availability, detail) = match why {
             LetGo::Cancelled => return None,
+            LetGo::Unwanted => {
+                info!(console = %id, "let go: nobody views it");
+                return Some(Duration::ZERO);
+            }
             LetGo::Moved(moved) => {
                 let detail = match moved {
                     Moved::OtherInstance => "the VM's QEMU is another one, or gone",
@@ -303,6 +339,16 @@ impl Pump {
             self.console.held.notify_one();
         }
         pause
+    }
+}
+
+/// Waits until nobody wants the console.
+///
+/// # Cancel safety
+/// Nothing is lost.
+async fn unwanted(console: &Console) {
+    while console.is_wanted() {
+        console.wanted_changed.notified().await;
     }
 }
 

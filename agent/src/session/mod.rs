@@ -28,7 +28,7 @@ pub use inbound::{Inbound, MAX_INPUT};
 pub use metrics::SessionMetrics;
 pub use outbound::{Closed, Event, Session};
 
-use crate::console::{Console, JoinError, JoinRequest, Participant, Roster};
+use crate::console::{Console, Demand, JoinError, JoinRequest, Participant, Roster};
 use crate::core::id::{PeerIdentity, SessionId};
 use crate::core::lease::{Claim, Epoch};
 use crate::core::output::Start;
@@ -181,8 +181,8 @@ impl Sessions {
     }
 
     /// Opens a session at `console`. What comes from the client goes to the second half,
-    /// what goes to it comes from the first. Waits for nothing, unless a process outside the
-    /// agent is to be displaced: then 10 seconds at most.
+    /// what goes to it comes from the first. Waits for a console that nobody wanted to be
+    /// attached, 10 seconds at most, and as long for a process outside the agent to be displaced.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -213,6 +213,8 @@ impl Sessions {
             takeover_reason: request.takeover_reason,
             view_otherwise: request.view_otherwise,
         };
+        // Until the viewer has its own.
+        let _demand = self.attach(console).await?;
         if request.displace_holder {
             self.displace(console, &join).await?;
         }
@@ -244,6 +246,15 @@ impl Sessions {
             .opened(session, console.id().clone(), request.proxy, permit);
         let session = Session::new(viewer, line, record, self.draining.clone());
         Ok((opened, session, inbound))
+    }
+
+    /// How the console is then shows when the session joins.
+    async fn attach(&self, console: &Arc<Console>) -> Result<Demand, OpenError> {
+        tokio::select! {
+            biased; // a stop waits for nobody
+            () = self.draining.cancelled() => Err(OpenError::Draining),
+            demand = console.attach() => Ok(demand),
+        }
     }
 
     /// Whether the console is free then shows when the session joins.
