@@ -175,6 +175,7 @@ enum Step {
     Open(Option<u64>),
     Close(usize),
     Next(usize, usize, usize),
+    Allow(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -182,6 +183,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => prop::collection::vec(any::<u8>(), 1..200).prop_map(Step::Append),
         2 => Just(Step::Interrupt),
         1 => Just(Step::Begin),
+        1 => (0usize..1200).prop_map(Step::Allow),
         2 => prop::option::of(0u64..300).prop_map(Step::Open),
         1 => (0usize..8).prop_map(Step::Close),
         8 => (0usize..8, 1usize..300, 0usize..100).prop_map(|(who, max, hidden)| Step::Next(who, max, hidden)),
@@ -320,6 +322,10 @@ proptest! {
                 Step::Interrupt => {
                     log.interrupt();
                     truth.interruptions.last_mut().unwrap().push(log.head().offset);
+                }
+                Step::Allow(bytes) => {
+                    log.allow(bytes);
+                    prop_assert!(log.allocated() <= bytes);
                 }
                 Step::Begin => {
                     log.begin(generation(truth.generations.len() as u64 + 1));
