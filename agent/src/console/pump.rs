@@ -4,6 +4,7 @@
 //! Draining is not done here: the endpoint appends to the output log from wherever it
 //! reads. So nothing that this task waits for can hold up a guest.
 
+mod attend;
 mod input;
 mod news;
 mod pauses;
@@ -18,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::attend::unwanted;
 use self::input::InputLine;
 use self::news::{Moved, Place};
 use self::pauses::Pauses;
@@ -164,25 +166,6 @@ impl Pump {
             set(Availability::Waiting, "the VM is off");
         }
         instance
-    }
-
-    /// Serves the console if it is wanted, and leaves it alone if not.
-    async fn attend(
-        &mut self,
-        place: Place,
-        wanted: bool,
-        token: &CancellationToken,
-    ) -> Option<Duration> {
-        if !wanted {
-            self.pauses.start_anew();
-            self.tries_held = 0;
-            self.console.let_alone(self.failed.as_ref() == Some(&place));
-            return None;
-        }
-        let wait = self.serve(&place, token).await;
-        let failed = wait.is_some_and(|wait| !wait.is_zero());
-        self.failed = failed.then_some(place);
-        wait
     }
 
     /// Attaches and serves until that ends. Returns how long to wait before the next try.
@@ -339,16 +322,6 @@ impl Pump {
             self.console.held.notify_one();
         }
         pause
-    }
-}
-
-/// Waits until nobody wants the console.
-///
-/// # Cancel safety
-/// Nothing is lost.
-async fn unwanted(console: &Console) {
-    while console.is_wanted() {
-        console.wanted_changed.notified().await;
     }
 }
 
