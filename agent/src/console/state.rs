@@ -26,7 +26,7 @@ pub enum Availability {
     Denied,
     /// The agent cannot serve this type of endpoint.
     Unsupported,
-    /// The way there broke; the agent tries again.
+    /// The way there broke; the agent tries again while somebody wants it.
     Lost,
 }
 

@@ -113,15 +113,24 @@ pub fn reclaim(limit: usize, rings: &[RingUse]) -> Vec<(usize, usize)> {
     order.sort_by_key(|&index| (rings[index].viewed, rings[index].last_use, index));
     let floor = floor(limit, rings.len());
     let mut allowed = Vec::new();
+    // Those before it are at the floor: nobody looks at them again.
+    let mut first = 0;
     for (rank, &asker) in order.iter().enumerate().rev() {
         let RingUse { bytes, wanted, .. } = rings[asker];
         if wanted == 0 || sizes[asker] < bytes {
             continue;
         }
+        while first < rank && sizes[order[first]] <= floor {
+            first += 1;
+        }
         let below_floor = wanted.min(floor.saturating_sub(bytes));
-        for (needed, victims) in [(wanted, &order[..rank]), (below_floor, &order[rank + 1..])] {
+        let less_used = order.get(first..rank).unwrap_or_default();
+        for (needed, victims) in [(wanted, less_used), (below_floor, &order[rank + 1..])] {
             for &victim in victims {
-                free += halve(&mut sizes[victim], floor, needed.saturating_sub(free));
+                if free >= needed {
+                    break;
+                }
+                free += halve(&mut sizes[victim], floor, needed - free);
             }
         }
         let granted = wanted.min(free);

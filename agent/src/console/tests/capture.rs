@@ -168,6 +168,23 @@ async fn who_opens_a_console_that_another_holds_is_told_by_whom_and_it_is_not_tr
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_holder_of_a_console_on_demand_is_displaced_for_who_asks() {
+    let (host, console) = ready(OnDemand).await;
+    let virsh = Holder {
+        process: 4711,
+        command: "virsh".to_owned(),
+        user: 0,
+    };
+    *host.script.held_by.lock() = Some(virsh);
+    *host.script.yields.lock() = Does::It;
+    let _demand = console.attach().await;
+    let request = request(None);
+    console.displace_holder(&request).await.expect("asked");
+    console.join(request).expect("joins");
+    assert_eq!(tries(&host), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_known_of_a_failed_try_holds_until_the_vm_is_another() {
     let (host, console) = ready(OnDemand).await;
     let denied = EndpointError::Denied("polkit says no".to_owned());
