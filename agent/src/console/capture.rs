@@ -196,13 +196,18 @@ impl Console {
     /// whether somebody does.
     pub(super) fn keep_or_forget(&self) -> bool {
         let mut shared = self.shared.lock();
-        let wanted = shared.hold.is_wanted();
-        if !wanted {
-            let before = shared.kept();
-            shared.forget();
-            self.count_kept(before, shared.kept());
+        if shared.hold.is_wanted() {
+            return true;
         }
-        wanted
+        let before = shared.kept();
+        shared.forget();
+        self.count_kept(before, shared.kept());
+        drop(shared);
+        if before.is_some() {
+            // Lists show what is kept.
+            self.list();
+        }
+        false
     }
 
     /// The VM runs, and nobody wants the console. It is ready, unless the last try `failed`:
