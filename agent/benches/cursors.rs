@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use vmconsole_agent::config::{Capture, CaptureMode};
 use vmconsole_agent::console::{
     ConsoleMetrics, Item, JoinRequest, MAX_FRAME, Participant, Registry, RegistryConfig, Viewer,
 };
@@ -125,6 +126,12 @@ async fn attached(tasks: &Tasks, viewers: usize) -> (Arc<dyn OutputSink>, Vec<Vi
     let config = RegistryConfig {
         ring_bytes: RING,
         max_viewers: viewers,
+        capture: Capture {
+            mode: CaptureMode::Always,
+            linger: Duration::ZERO,
+            budget_bytes: 1 << 30,
+            rules: Vec::new(),
+        },
     };
     let metrics = ConsoleMetrics::register(metrics.registry()).unwrap();
     let registry = Registry::new(guest.clone(), config, metrics, tasks.clone());

@@ -206,6 +206,7 @@ fn registry(
     let limits = RegistryConfig {
         ring_bytes: config.console.ring_bytes,
         max_viewers: config.limits.viewers_per_console,
+        capture: config.capture.clone(),
     };
     let metrics = ConsoleMetrics::register(metrics.registry())?;
     Ok(Registry::new(hypervisor, limits, metrics, tasks.clone()))

@@ -3,6 +3,7 @@
 //! After every test as many sessions are closed as were opened.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
+mod capture;
 mod limits;
 mod load;
 mod starts;

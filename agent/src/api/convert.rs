@@ -106,7 +106,7 @@ fn state(state: &ConsoleState) -> v1::ConsoleState {
     v1::ConsoleState {
         availability: availability(state.availability).into(),
         since: time(state.since),
-        checked: None,
+        checked: state.checked.and_then(time),
         vm_state: vm_state(state.vm_state).into(),
         detail: state.detail.clone(),
         next_try: state.next_try.and_then(time),

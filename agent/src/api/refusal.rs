@@ -121,6 +121,7 @@ mod tests {
         };
         let state = ConsoleState {
             availability: Availability::HeldByOther,
+            checked: None,
             since: SystemTime::UNIX_EPOCH,
             vm_state: VmState::Running,
             detail: "it is in use".to_owned(),

@@ -20,6 +20,7 @@ pub(super) struct File {
     pub(super) qemu: Qemu,
     pub(super) endpoints: Endpoints,
     pub(super) console: Console,
+    pub(super) capture: Capture,
     pub(super) limits: Limits,
     pub(super) log: Log,
 }
@@ -75,6 +76,24 @@ pub(super) struct Endpoints {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Console {
     pub(super) ring_bytes: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Capture {
+    pub(super) mode: Option<Spanned<String>>,
+    pub(super) linger_seconds: Option<Spanned<i64>>,
+    pub(super) budget_bytes: Option<Spanned<i64>>,
+    pub(super) rule: Option<Spanned<Vec<Spanned<CaptureRule>>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct CaptureRule {
+    pub(super) vms: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) aliases: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) mode: Option<Spanned<String>>,
+    pub(super) linger_seconds: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -94,6 +94,12 @@ fn what_is_left_out_has_its_default() {
         console: Console {
             ring_bytes: 1_048_576,
         },
+        capture: Capture {
+            mode: CaptureMode::OnDemand,
+            linger: Duration::from_secs(300),
+            budget_bytes: 268_435_456,
+            rules: Vec::new(),
+        },
         limits: Limits {
             connections: 1024,
             streams_per_connection: 1024,
@@ -137,6 +143,7 @@ fn the_sample_tells_each_range() {
     for number in [
         DRAIN_SECONDS,
         CALL_TIMEOUT_SECONDS,
+        LINGER_SECONDS,
         CONNECTIONS,
         STREAMS_PER_CONNECTION,
         HANDSHAKES,
@@ -155,6 +162,20 @@ fn the_sample_tells_each_range() {
     }
     assert!(SAMPLE.contains(&format!("{} (64 KiB)", RING_BYTES.range.start())));
     assert!(SAMPLE.contains(&format!("{} (64 MiB)", RING_BYTES.range.end())));
+    assert!(SAMPLE.contains(&format!("{} (1 MiB)", BUDGET_BYTES.range.start())));
+    assert!(SAMPLE.contains(&format!("{} (64 GiB)", BUDGET_BYTES.range.end())));
+    assert!(SAMPLE.contains(&format!("at most {MAX_CAPTURE_RULES} rules")));
+}
+
+#[test]
+fn the_sample_of_a_rule_is_one() {
+    let (_, rule) = SAMPLE
+        .split_once("# [[capture.rule]]\n")
+        .expect("it is shown");
+    let lines = rule.lines().map_while(|line| line.strip_prefix("# "));
+    let rule: String = lines.map(|line| format!("{line}\n")).collect();
+    let config = parse(&format!("{REQUIRED}[[capture.rule]]\n{rule}")).expect("valid");
+    assert_eq!(config.capture.rules.len(), 1);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::{
 /// The longest name of a client, and the longest libvirt URI, in bytes.
 const MAX_NAME_BYTES: usize = 1024;
 
+mod capture;
 mod sources;
 
 pub(super) fn config(file: raw::File, source: &Source<'_>) -> Result<Config, ConfigError> {
@@ -36,6 +37,7 @@ pub(super) fn config(file: raw::File, source: &Source<'_>) -> Result<Config, Con
         qemu,
         endpoints: sources::endpoints(file.endpoints, source)?,
         console: console(&file.console, source)?,
+        capture: capture::capture(file.capture, source)?,
         limits: limits(&file.limits, source)?,
         log: log(file.log, source)?,
     })

@@ -58,6 +58,7 @@ impl Shared {
         self.check_place(max_viewers)?;
         match self.state.availability {
             Availability::Waiting if self.instance.is_none() && !waits => Err(self.not_running()),
+            Availability::Ready if !waits => Err(self.not_attached_yet()),
             Availability::Unsupported | Availability::HeldByOther | Availability::Denied => {
                 Err(JoinError::Unavailable(Box::new(self.state.clone())))
             }
@@ -101,6 +102,10 @@ impl Shared {
         if self.target.instance.is_none() {
             return JoinError::NotRunning;
         }
+        self.not_attached_yet()
+    }
+
+    fn not_attached_yet(&self) -> JoinError {
         let mut state = self.state.clone();
         "it is about to be attached, try again".clone_into(&mut state.detail);
         JoinError::Unavailable(Box::new(state))

@@ -66,6 +66,7 @@ impl Console {
     pub fn rejoin(self: &Arc<Self>, request: &RejoinRequest) -> Result<Rejoined, JoinError> {
         let answers = Arc::new(Notify::new());
         let stream = request.stream;
+        let demand = self.demand();
         let start = self.find_start(request.start);
         let mut shared = self.shared.lock();
         if shared.retired {
@@ -87,7 +88,15 @@ impl Console {
         shared.claim_again(session, request.claim);
         shared.roster_version += 1;
         let changed = self.changed.subscribe();
-        let viewer = Viewer::new(self.clone(), stream, cursor, answers, changed, &shared);
+        let viewer = Viewer::new(
+            self.clone(),
+            stream,
+            cursor,
+            answers,
+            changed,
+            demand,
+            &shared,
+        );
         drop(shared);
         self.announce_writer();
         Ok(Rejoined { viewer, next_input })

@@ -19,6 +19,10 @@ pub struct ConsoleMetrics {
     pub(super) gaps: IntCounterVec,
     pub(super) interruptions: IntCounter,
     pub(super) ring_bytes: IntGauge,
+    pub(super) ring_budget: IntGauge,
+    pub(super) ring_denied: IntCounter,
+    pub(super) ring_shrinks: IntCounter,
+    pub(super) captured: IntGauge,
     pub(super) attached: IntCounter,
     pub(super) attach_failures: IntCounterVec,
     pub(super) tombstones: IntGauge,
@@ -73,6 +77,26 @@ impl ConsoleMetrics {
                 registry,
                 "vmconsole_ring_bytes",
                 "Bytes of memory that all output rings together hold",
+            )?,
+            ring_budget: gauge(
+                registry,
+                "vmconsole_ring_budget_bytes",
+                "The most memory that all output rings together may hold",
+            )?,
+            ring_denied: counter(
+                registry,
+                "vmconsole_ring_growths_denied_total",
+                "Times that an output ring was to grow and the budget did not allow it",
+            )?,
+            ring_shrinks: counter(
+                registry,
+                "vmconsole_ring_shrinks_total",
+                "Times that an output ring was made smaller for one that is used more",
+            )?,
+            captured: gauge(
+                registry,
+                "vmconsole_consoles_captured",
+                "Consoles whose output is kept: attached, or to be attached when they can be",
             )?,
             attached: counter(
                 registry,

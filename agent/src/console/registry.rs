@@ -7,11 +7,14 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::capture::Capture;
 use super::changes::ChangeBook;
-use super::live::Console;
+use super::live::{Console, Terms};
 use super::metrics::ConsoleMetrics;
 use super::pump;
+use super::rings::Rings;
 use super::state::Target;
+use crate::config;
 use crate::core::id::{Alias, ConsoleId, VmUuid};
 use crate::hypervisor::{ConsoleDevice, ConsoleKind, Hypervisor, Inventory, Vm};
 use crate::shutdown::Tasks;
@@ -23,6 +26,8 @@ pub struct RegistryConfig {
     pub ring_bytes: usize,
     /// The most sessions at one console.
     pub max_viewers: usize,
+    /// When consoles are held, and how much is kept of all of them.
+    pub capture: config::Capture,
 }
 
 /// The consoles at a moment, in the order of VM UUID and alias.
@@ -78,6 +83,7 @@ pub struct Registry {
     hypervisor: Arc<dyn Hypervisor>,
     config: RegistryConfig,
     metrics: ConsoleMetrics,
+    rings: Arc<Rings>,
     tasks: Tasks,
     directory: watch::Sender<Arc<Directory>>,
     book: Arc<ChangeBook>,
@@ -92,11 +98,15 @@ impl Registry {
         metrics: ConsoleMetrics,
         tasks: Tasks,
     ) -> Self {
+        let rings = Rings::new(config.capture.budget_bytes);
+        let budget = i64::try_from(rings.budget.limit()).unwrap_or(i64::MAX);
+        metrics.ring_budget.set(budget);
         Self {
             hypervisor,
             config,
             book: Arc::new(ChangeBook::new(metrics.clone())),
             metrics,
+            rings: Arc::new(rings),
             tasks,
             directory: watch::Sender::default(),
             driven: BTreeMap::new(),
@@ -116,6 +126,8 @@ impl Registry {
     /// Follows the inventory until `token` is cancelled, and then stops every pump.
     pub async fn run(mut self, token: CancellationToken) {
         let mut inventory = self.hypervisor.inventory();
+        let reclaim = self.rings.clone().reclaim(self.directory(), token.clone());
+        self.tasks.spawn("reclaim", reclaim);
         loop {
             let now = inventory.borrow_and_update().clone();
             self.follow(&now, &token);
@@ -137,13 +149,17 @@ impl Registry {
                     alias: device.alias.clone(),
                 };
                 let target = target(inventory, vm, device);
+                let capture = Capture::of(&self.config.capture, &id, &vm.name);
                 let driven = match gone.remove(&id) {
                     Some(driven) => driven,
                     None => {
                         new.push(id.clone());
-                        self.start(&id, &target, token)
+                        self.start(&id, &target, capture, token)
                     }
                 };
+                if driven.target.borrow().vm_name != vm.name {
+                    driven.console.set_capture(capture);
+                }
                 driven.target.send_if_modified(|now| {
                     let news = *now != target;
                     *now = target;
@@ -162,12 +178,23 @@ impl Registry {
         }
     }
 
-    fn start(&self, id: &ConsoleId, target: &Target, token: &CancellationToken) -> Driven {
+    fn start(
+        &self,
+        id: &ConsoleId,
+        target: &Target,
+        capture: Capture,
+        token: &CancellationToken,
+    ) -> Driven {
+        let terms = Terms {
+            capture,
+            ring_bytes: self.config.ring_bytes,
+            max_viewers: self.config.max_viewers,
+            rings: self.rings.clone(),
+        };
         let console = Arc::new(Console::new(
             id.clone(),
             target.clone(),
-            self.config.ring_bytes,
-            self.config.max_viewers,
+            terms,
             self.book.clone(),
             self.metrics.clone(),
         ));

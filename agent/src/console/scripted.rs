@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{ChangeBook, Console, ConsoleMetrics, Directory, Registry, RegistryConfig};
+use crate::config::{Capture, CaptureMode};
 use crate::core::id::{Alias, ConsoleId, VmUuid};
 use crate::endpoint::{
     Attachment, Claim, Direct, Endpoint, EndpointEnd, EndpointError, Holder, OutputSink, Source,
@@ -24,6 +25,9 @@ use crate::shutdown::Tasks;
 
 /// Far more than anything takes; time is paused anyway.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
+
+/// How long a console on demand is held after its last viewer.
+pub(crate) const LINGER: Duration = Duration::from_secs(300);
 
 /// What one does that may be done at once, or not at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -268,7 +272,12 @@ pub(crate) fn inventory(vms: impl IntoIterator<Item = Vm>) -> Arc<Inventory> {
 }
 
 impl Host {
+    /// With a console that is held whenever it can be.
     pub(crate) fn start(instance: Option<u64>, ring_bytes: usize) -> Self {
+        Self::capturing(instance, ring_bytes, CaptureMode::Always)
+    }
+
+    pub(crate) fn capturing(instance: Option<u64>, ring_bytes: usize, mode: CaptureMode) -> Self {
         let (script, appetite) = (Arc::new(Script::default()), Arc::new(Semaphore::new(0)));
         let (sender, receiver) = watch::channel(inventory([vm(instance)]));
         let hypervisor = OneVm {
@@ -282,6 +291,12 @@ impl Host {
             RegistryConfig {
                 ring_bytes,
                 max_viewers: 4,
+                capture: Capture {
+                    mode,
+                    linger: LINGER,
+                    budget_bytes: 1 << 20,
+                    rules: Vec::new(),
+                },
             },
             ConsoleMetrics::register(metrics.registry()).expect("metrics"),
             tasks.clone(),

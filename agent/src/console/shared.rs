@@ -11,9 +11,11 @@ use tokio::sync::Notify;
 
 use super::MAX_ROSTER;
 use super::breaks::Breaks;
+use super::capture::{Capture, Hold};
 use super::displace::Displacing;
 use super::effects::Effects;
 use super::state::{Availability, ConsoleState, Participant, Roster, Target, WriterChange};
+use crate::core::budget::Budget;
 use crate::core::gather::Gather;
 use crate::core::id::{SessionId, StreamId};
 use crate::core::input::InputQueue;
@@ -86,6 +88,8 @@ pub(super) struct Shared {
     /// The breaks that wait to be sent; `None` while not attached.
     pub(super) breaks: Option<Breaks>,
     pub(super) displacing: Displacing,
+    /// Whom the console is held for.
+    pub(super) hold: Hold,
     pub(super) effects: Effects,
     pub(super) next_order: u64,
     pub(super) last_output: Option<SystemTime>,
@@ -93,10 +97,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(target: Target) -> Self {
+    pub(super) fn new(target: Target, capture: Capture) -> Self {
         let state = ConsoleState {
             availability: Availability::Waiting,
             since: SystemTime::now(),
+            checked: None,
             vm_state: target.vm_state,
             detail: String::new(),
             next_try: None,
@@ -133,6 +138,7 @@ impl Shared {
             silent: None,
             breaks: None,
             displacing: Displacing::default(),
+            hold: Hold::new(capture),
             effects: Effects::default(),
             next_order: 0,
             last_output: None,
@@ -279,14 +285,17 @@ impl Shared {
         }
     }
 
-    pub(super) fn begin_generation(&mut self, ring_bytes: usize) {
+    pub(super) fn begin_generation(&mut self, ring_bytes: usize, budget: &Arc<Budget>) {
         // What was held back is the last of its generation.
         self.gather.show_all(now());
         let number: NonZeroU64 = rand::random();
         let generation = Generation::new(number);
         match self.output.as_mut() {
             Some(output) => output.begin(generation),
-            None => self.output = Some(OutputLog::new(ring_bytes, generation)),
+            None => {
+                let budget = Some(budget.clone());
+                self.output = Some(OutputLog::within(ring_bytes, budget, generation));
+            }
         }
         self.missing = false;
         self.state.generation = Some(generation);

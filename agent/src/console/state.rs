@@ -26,7 +26,7 @@ pub enum Availability {
     Denied,
     /// The agent cannot serve this type of endpoint.
     Unsupported,
-    /// The way there broke; the agent tries again.
+    /// The way there broke; the agent tries again while somebody wants it.
     Lost,
 }
 
@@ -63,6 +63,8 @@ pub struct ConsoleState {
     pub availability: Availability,
     /// Since when.
     pub since: SystemTime,
+    /// When that was last seen, where it is [`Availability::Ready`].
+    pub checked: Option<SystemTime>,
     /// What the VM is doing.
     pub vm_state: VmState,
     /// One sentence for an operator, or nothing.

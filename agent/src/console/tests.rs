@@ -16,6 +16,7 @@ use crate::hypervisor::{Inventory, VmState};
 
 mod attaching;
 mod breaks;
+mod capture;
 mod effects;
 mod flags;
 mod held;

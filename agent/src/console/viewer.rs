@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use super::MAX_FRAME;
+use super::capture::Demand;
 use super::live::Console;
 use super::shared::{Shared, at};
 use super::state::{ConsoleState, Participant, Roster, SideEffect, WriterChange};
@@ -64,6 +65,8 @@ pub struct Viewer {
     state_told: Option<u64>,
     /// How many side effects it was told of, or missed.
     effects_told: u64,
+    /// Keeps the console attached.
+    _demand: Demand,
 }
 
 impl Viewer {
@@ -73,6 +76,7 @@ impl Viewer {
         cursor: Cursor,
         answers: Arc<Notify>,
         changed: watch::Receiver<()>,
+        demand: Demand,
         shared: &Shared,
     ) -> Self {
         Self {
@@ -90,6 +94,7 @@ impl Viewer {
             roster_told: shared.roster_version,
             state_told: None,
             effects_told: shared.effects.count(),
+            _demand: demand,
         }
     }
 

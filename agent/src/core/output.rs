@@ -17,9 +17,11 @@ mod lines;
 mod start;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::budget::Budget;
 use super::position::{Generation, Position};
 use super::ring::Ring;
 use super::stamps::{Stamp, Stamps};
@@ -121,6 +123,7 @@ struct Kept {
 #[derive(Debug)]
 pub struct OutputLog {
     limit: usize,
+    budget: Option<Arc<Budget>>,
     previous: Option<Kept>,
     current: Kept,
 }
@@ -128,10 +131,16 @@ pub struct OutputLog {
 impl OutputLog {
     /// Begins with an empty first generation. Each generation keeps at most `limit` bytes.
     pub fn new(limit: usize, generation: Generation) -> Self {
+        Self::within(limit, None, generation)
+    }
+
+    /// As [`OutputLog::new`], and together only as much as `budget`, if there is one, has left.
+    pub fn within(limit: usize, budget: Option<Arc<Budget>>, generation: Generation) -> Self {
         Self {
             limit,
             previous: None,
-            current: Kept::new(limit, generation),
+            current: Kept::new(limit, budget.clone(), generation),
+            budget,
         }
     }
 
@@ -160,11 +169,30 @@ impl OutputLog {
                 .map_or(0, |kept| kept.ring.allocated())
     }
 
-    /// Adds bytes that were read at `time`.
-    pub fn append(&mut self, bytes: &[u8], time: Stamp) {
-        self.current.ring.append(bytes);
+    /// Adds bytes that were read at `time`. Returns whether the ring was to grow for them and
+    /// could not, for the first time since [`OutputLog::take_wanted`].
+    pub fn append(&mut self, bytes: &[u8], time: Stamp) -> bool {
+        let denied = self.current.ring.append(bytes);
         self.current.stamps.appended(self.current.ring.end(), time);
         self.current.forget_passed_interruptions();
+        denied
+    }
+
+    /// How many more bytes of memory it asked for in vain since this was last asked.
+    pub const fn take_wanted(&mut self) -> usize {
+        self.current.ring.take_wanted()
+    }
+
+    /// Allows it so many bytes of memory. If it has more, it forgets the oldest output, of the
+    /// previous generation first, and gives memory back.
+    pub fn allow(&mut self, bytes: usize) {
+        let current = self.current.ring.allocated();
+        let mut left = bytes;
+        if let Some(previous) = &mut self.previous {
+            previous.allow(bytes.saturating_sub(current));
+            left = bytes.saturating_sub(previous.ring.allocated());
+        }
+        self.current.allow(left);
     }
 
     /// Says that bytes of unknown number are missing at the head.
@@ -174,7 +202,10 @@ impl OutputLog {
 
     /// Ends the current generation and begins another.
     pub fn begin(&mut self, generation: Generation) {
-        let ended = std::mem::replace(&mut self.current, Kept::new(self.limit, generation));
+        let ended = std::mem::replace(
+            &mut self.current,
+            Kept::new(self.limit, self.budget.clone(), generation),
+        );
         self.previous = (ended.cursors > 0).then_some(ended);
     }
 
@@ -272,10 +303,10 @@ impl OutputLog {
 }
 
 impl Kept {
-    fn new(limit: usize, generation: Generation) -> Self {
+    fn new(limit: usize, budget: Option<Arc<Budget>>, generation: Generation) -> Self {
         Self {
             generation,
-            ring: Ring::new(limit),
+            ring: Ring::within(limit, budget),
             stamps: Stamps::default(),
             interruptions: VecDeque::new(),
             next_interruption: 0,
@@ -284,6 +315,11 @@ impl Kept {
             boot: None,
             cursors: 0,
         }
+    }
+
+    fn allow(&mut self, bytes: usize) {
+        self.ring.allow(bytes);
+        self.forget_passed_interruptions();
     }
 
     fn interrupt(&mut self) {

@@ -39,7 +39,7 @@ pub use token::{TOKEN_BYTES, Token};
 use self::ledger::{Ledger, Resumed};
 use self::timers::Timers;
 use crate::console::{
-    Console, JoinError, JoinRequest, Participant, RejoinRequest, Rejoined, Roster, Viewer,
+    Console, Demand, JoinError, JoinRequest, Participant, RejoinRequest, Rejoined, Roster, Viewer,
     WriterAnswer,
 };
 use crate::core::deadlines::TimeLimits;
@@ -287,8 +287,9 @@ impl Sessions {
     }
 
     /// Opens a session at `console`, or takes one up again. What comes from the client goes to
-    /// the second half, what goes to it comes from the first. Waits for nothing, unless a
-    /// process outside the agent is to be displaced: then 10 seconds at most.
+    /// the second half, what goes to it comes from the first. Waits for a console that nobody
+    /// wanted to be attached, 10 seconds at most, and as long for a process outside the agent to
+    /// be displaced.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -331,6 +332,8 @@ impl Sessions {
             wait_for_start: request.wait_for_start,
             end_when_stopped: request.end_when_stopped,
         };
+        // Until the viewer has its own.
+        let _demand = self.attach(console).await?;
         if request.displace_holder {
             self.displace(console, &join).await?;
         }
@@ -433,6 +436,15 @@ impl Sessions {
                 false => Err(full),
             })
             .map_err(|_| OpenError::TooManySessions(self.limit))
+    }
+
+    /// How the console is then shows when the session joins.
+    async fn attach(&self, console: &Arc<Console>) -> Result<Demand, OpenError> {
+        tokio::select! {
+            biased; // a stop waits for nobody
+            () = self.draining.cancelled() => Err(OpenError::Draining),
+            demand = console.attach() => Ok(demand),
+        }
     }
 
     /// Whether the console is free then shows when the session joins.

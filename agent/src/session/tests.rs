@@ -422,3 +422,34 @@ async fn a_gap_ends_who_asked_for_it_but_not_the_one_where_it_came_back() {
         "one that is new ends it"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_session_waits_for_a_console_on_demand_and_a_stop_waits_for_neither() {
+    use crate::config::CaptureMode;
+    let mut host = Host::capturing(Some(1), 1024, CaptureMode::OnDemand);
+    let console = host.console().await;
+    let draining = CancellationToken::new();
+    let metrics = SessionMetrics::register(host.metrics.registry()).unwrap();
+    let sessions = Sessions::new(1, GRACE, draining.clone(), metrics);
+    let opened = sessions.open(&console, request(None, None)).await;
+    let (opened, session, _inbound) = opened.expect("opens");
+    assert_eq!(opened.position.offset, 0);
+    assert_eq!(console.status().state.availability, Availability::Attached);
+    drop(session);
+
+    host.inventory.send_replace(inventory([]));
+    host.gone().await;
+    host.script
+        .hangs
+        .store(true, std::sync::atomic::Ordering::Relaxed);
+    host.inventory
+        .send_replace(inventory([crate::console::scripted::vm(Some(2))]));
+    let console = host.console().await;
+    let begun = tokio::time::Instant::now();
+    let (refused, ()) = tokio::join!(sessions.open(&console, request(None, None)), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        draining.cancel();
+    });
+    assert!(matches!(refused, Err(OpenError::Draining)), "{refused:?}");
+    assert_eq!(begun.elapsed(), Duration::from_secs(1));
+}

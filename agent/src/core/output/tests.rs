@@ -176,6 +176,7 @@ enum Step {
     Open(Opening),
     Close(usize),
     Next(usize, usize, usize),
+    Allow(usize),
 }
 
 /// Where a viewer begins, by what there is then.
@@ -209,6 +210,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Interrupt),
         1 => Just(Step::Begin),
         1 => Just(Step::Boot),
+        1 => (0usize..1200).prop_map(Step::Allow),
         3 => opening().prop_map(Step::Open),
         1 => (0usize..8).prop_map(Step::Close),
         8 => (0usize..8, 1usize..300, 0usize..100).prop_map(|(who, max, hidden)| Step::Next(who, max, hidden)),
@@ -445,6 +447,10 @@ proptest! {
                 Step::Interrupt => {
                     log.interrupt();
                     truth.interruptions.last_mut().unwrap().push(log.head().offset);
+                }
+                Step::Allow(bytes) => {
+                    log.allow(bytes);
+                    prop_assert!(log.allocated() <= bytes);
                 }
                 Step::Begin => {
                     log.begin(generation(truth.generations.len() as u64 + 1));

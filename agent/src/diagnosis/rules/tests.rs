@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use super::super::finding::Severity;
 use super::super::transcript::Transcript;
 use super::*;
-use crate::console::{ConsoleState, Status};
+use crate::console::{Availability, ConsoleState, Status};
 use crate::core::id::ConsoleId;
 use crate::core::position::{Generation, Position};
 use crate::hypervisor::Instance;
@@ -59,6 +59,7 @@ fn facts(device: ConsoleDevice) -> ConsoleFacts {
     let state = ConsoleState {
         availability: Availability::Attached,
         since: ago(1000),
+        checked: None,
         vm_state: VmState::Running,
         detail: String::new(),
         next_try: None,
