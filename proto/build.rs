@@ -6,7 +6,13 @@ use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=vmconsole");
-    let descriptors = protox::compile(["vmconsole/v1/console_service.proto"], ["."])?;
+    let descriptors = protox::compile(
+        [
+            "vmconsole/v1/console_service.proto",
+            "vmconsole/v1/session_service.proto",
+        ],
+        ["."],
+    )?;
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()

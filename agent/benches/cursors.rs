@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use vmconsole_agent::config::{Capture, CaptureMode};
 use vmconsole_agent::console::{
     ConsoleMetrics, Item, JoinRequest, MAX_FRAME, Participant, Registry, RegistryConfig, Viewer,
 };
@@ -125,6 +126,12 @@ async fn attached(tasks: &Tasks, viewers: usize) -> (Arc<dyn OutputSink>, Vec<Vi
     let config = RegistryConfig {
         ring_bytes: RING,
         max_viewers: viewers,
+        capture: Capture {
+            mode: CaptureMode::Always,
+            linger: Duration::ZERO,
+            budget_bytes: 1 << 30,
+            rules: Vec::new(),
+        },
     };
     let metrics = ConsoleMetrics::register(metrics.registry()).unwrap();
     let registry = Registry::new(guest.clone(), config, metrics, tasks.clone());
@@ -155,6 +162,8 @@ async fn attached(tasks: &Tasks, viewers: usize) -> (Arc<dyn OutputSink>, Vec<Vi
             claim: None,
             takeover_reason: String::new(),
             view_otherwise: false,
+            wait_for_start: false,
+            end_when_stopped: false,
         };
         console.join(request).unwrap()
     };
@@ -186,6 +195,7 @@ impl Hypervisor for Guest {
             name: "guest".into(),
             state: VmState::Running,
             instance: Some(Instance(1)),
+            last_reset: None,
             consoles: vec![ConsoleDevice {
                 alias: console_id().alias,
                 kind: ConsoleKind::Serial,

@@ -29,6 +29,7 @@ use self::follow::{Follow, FollowGauges};
 use crate::api::{ConnectionMetrics, ConsoleApi, GrpcLimits, GrpcServer, Served, StreamLimits};
 use crate::config::Config;
 use crate::console::{ConsoleMetrics, Registry, RegistryConfig};
+use crate::core::deadlines::TimeLimits;
 use crate::diagnosis::Diagnosis;
 use crate::http::{BindError, HttpServer, Readiness};
 use crate::hypervisor::Hypervisor;
@@ -205,6 +206,7 @@ fn registry(
     let limits = RegistryConfig {
         ring_bytes: config.console.ring_bytes,
         max_viewers: config.limits.viewers_per_console,
+        capture: config.capture.clone(),
     };
     let metrics = ConsoleMetrics::register(metrics.registry())?;
     Ok(Registry::new(hypervisor, limits, metrics, tasks.clone()))
@@ -218,12 +220,17 @@ fn routes(
     tasks: &Tasks,
 ) -> Result<(HealthReporter, Routes), StartError> {
     let session_metrics = SessionMetrics::register(metrics.registry())?;
-    let sessions = Arc::new(Sessions::new(
+    let times = TimeLimits {
+        idle: config.limits.idle_timeout,
+        duration: config.limits.max_duration,
+    };
+    let sessions = Sessions::new(
         config.limits.sessions,
         config.limits.resume_grace,
         tasks.token(),
         session_metrics,
-    ));
+    );
+    let sessions = Arc::new(sessions.with_times(times));
     let kept = sessions.clone();
     tasks.spawn("sessions", async move { kept.keep().await });
     let diagnosis = Diagnosis::new(config, hypervisor.inventory());
@@ -239,7 +246,7 @@ fn routes(
     };
     let api = ConsoleApi::new(
         registry.directory(),
-        registry.listed(),
+        registry.book(),
         Served {
             sessions,
             effects,

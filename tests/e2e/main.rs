@@ -9,6 +9,7 @@
     reason = "a test ends by panicking, and prints the figures that it saw"
 )]
 
+mod capture;
 mod command_line;
 mod dead_proxy;
 mod diagnosis;
@@ -31,6 +32,7 @@ mod readme;
 mod refusals;
 mod shell;
 mod site;
+mod starts;
 mod swapped;
 mod terminal;
 mod virsh;

@@ -78,14 +78,28 @@ def list_consoles(call, request):
             return consoles
 
 
-def watch_until_synced(call, request):
-    watch, consoles = call(request(), timeout=BOUND), []
+def watch_until_synced(call, request, after=""):
+    """The kinds of what was told, the consoles among it, and the version to go on after."""
+    watch, kinds, consoles = call(request(after_version=after), timeout=BOUND), [], []
     for told in watch:
-        if told.HasField("synced"):
+        kinds.append(told.WhichOneof("event"))
+        if kinds[-1] == "synced":
             watch.cancel()
-            return consoles
-        consoles.append(name_of(told.changed))
+            return kinds, consoles, told.version
+        if kinds[-1] == "changed":
+            consoles.append(name_of(told.changed))
     raise AssertionError("the watch ended before it was synced")
+
+
+def watch_and_go_on(call, request):
+    """Every console, and that a version is gone on after if the agent knows it."""
+    kinds, consoles, version = watch_until_synced(call, request)
+    assert set(kinds) <= {"changed", "synced"} and version, (kinds, version)
+    kinds, _, _ = watch_until_synced(call, request, version)
+    assert "reset" not in kinds and len(kinds) <= len(consoles) + 1, kinds
+    kinds, again, _ = watch_until_synced(call, request, "of another agent")
+    assert kinds[0] == "reset" and sorted(again) == sorted(consoles), (kinds, again)
+    return consoles
 
 
 class Session:
@@ -185,7 +199,7 @@ def main(made_from, agent, pki, vm, console):
         calls = {"protos": from_protos, "reflection": from_reflection}[made_from](channel)
         seen = {
             "listed": list_consoles(*calls["ListConsoles"]),
-            "watched": watch_until_synced(*calls["WatchConsoles"]),
+            "watched": watch_and_go_on(*calls["WatchConsoles"]),
         }
         session = Session(*calls["StreamConsole"], vm, console)
         seen["mode"] = enum_name(session.opened, "mode")

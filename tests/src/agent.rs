@@ -38,6 +38,9 @@ pub struct AgentOptions {
     pub listen: String,
     /// Where metrics are served.
     pub http: String,
+    /// When its consoles are held, in the words of its configuration; `None` for its default.
+    /// Most tests want to see what a guest wrote before they looked.
+    pub capture: Option<&'static str>,
     /// The least severe events that it logs.
     pub log_level: String,
     /// Further lines of configuration: whole tables, save those that are written by what is
@@ -66,6 +69,7 @@ impl AgentOptions {
             allowed_clients: allowed.iter().map(|name| (*name).to_owned()).collect(),
             listen: "127.0.0.1:0".to_owned(),
             http: "127.0.0.1:0".to_owned(),
+            capture: Some("always"),
             log_level: "debug".to_owned(),
             more: String::new(),
         }
@@ -77,7 +81,7 @@ impl AgentOptions {
         self.console_directories.push(dir.consoles());
     }
 
-    /// The tables that say where VMs and their consoles are. What is not asked for is off:
+    /// The tables that say where VMs and their consoles are, and when they are held. What is not asked for is off:
     /// the machine's own VMs are none of a test's.
     fn sources(&self) -> String {
         let libvirt = match &self.libvirt_uri {
@@ -88,9 +92,13 @@ impl AgentOptions {
             Some(directory) => format!("directory = {directory:?}"),
             None => "enabled = false".to_owned(),
         };
+        let capture = self
+            .capture
+            .map(|mode| format!("[capture]\nmode = {mode:?}\n"));
         format!(
-            "[libvirt]\n{libvirt}\n[qemu]\n{qemu}\n[endpoints]\ndirectories = {:?}\n",
-            self.console_directories
+            "[libvirt]\n{libvirt}\n[qemu]\n{qemu}\n[endpoints]\ndirectories = {:?}\n{}",
+            self.console_directories,
+            capture.unwrap_or_default(),
         )
     }
 }

@@ -3,9 +3,13 @@
 //! After every test as many sessions are closed as were opened.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
+mod capture;
 mod limits;
 mod load;
+mod starts;
 mod streams;
+mod times;
+mod watch;
 
 use std::future::Future;
 use std::time::Duration;

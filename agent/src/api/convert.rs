@@ -1,6 +1,6 @@
 //! Our types as messages.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use prost_types::Timestamp;
 use vmconsole_proto::v1;
@@ -11,7 +11,7 @@ use crate::console::{
 };
 use crate::core::id::SessionId;
 use crate::core::output::{Gap, GapReason};
-use crate::core::position::Position;
+use crate::core::position::{Generation, Position};
 use crate::core::reason::Reason;
 use crate::endpoint::EndpointKind;
 use crate::hypervisor::{ConsoleKind, VmState};
@@ -22,11 +22,25 @@ pub(super) fn time(time: SystemTime) -> Option<Timestamp> {
     Some(Timestamp::from(time))
 }
 
+/// A duration that the wire can carry: all of ours.
+fn duration(duration: Duration) -> Option<prost_types::Duration> {
+    prost_types::Duration::try_from(duration).ok()
+}
+
 pub(super) const fn position(position: Position) -> v1::Position {
     v1::Position {
         generation: position.generation.get(),
         offset: position.offset,
     }
+}
+
+/// A position as a client names it; `None` if it is of generation 0, which no output has.
+pub(super) fn known_position(position: v1::Position) -> Option<Position> {
+    let generation = Generation::new(position.generation.try_into().ok()?);
+    Some(Position {
+        generation,
+        offset: position.offset,
+    })
 }
 
 pub(super) fn reason(reason: Reason) -> v1::Reason {
@@ -73,6 +87,7 @@ const fn vm_state(state: VmState) -> v1::VmState {
         VmState::Off => v1::VmState::Off,
         VmState::Crashed => v1::VmState::Crashed,
         VmState::Stopping => v1::VmState::Stopping,
+        VmState::Moved => v1::VmState::Moved,
     }
 }
 
@@ -91,7 +106,7 @@ fn state(state: &ConsoleState) -> v1::ConsoleState {
     v1::ConsoleState {
         availability: availability(state.availability).into(),
         since: time(state.since),
-        checked: None,
+        checked: state.checked.and_then(time),
         vm_state: vm_state(state.vm_state).into(),
         detail: state.detail.clone(),
         next_try: state.next_try.and_then(time),
@@ -103,6 +118,7 @@ fn state(state: &ConsoleState) -> v1::ConsoleState {
         silent_since: state.silent_since.and_then(time),
         wedged_since: state.wedged_since.and_then(time),
         generation: state.generation.map_or(0, |generation| generation.get()),
+        booted: state.booted.and_then(time),
     }
 }
 
@@ -148,8 +164,8 @@ pub(super) fn opened(opened: &Opened, mode: v1::Mode, input_window: u64) -> v1::
         oldest: Some(position(opened.oldest)),
         next_input_offset: Some(opened.next_input),
         input_window,
-        expires: None,
-        heartbeat: None,
+        expires: opened.expires.and_then(time),
+        heartbeat: opened.heartbeat.and_then(duration),
         roster: Some(roster(&opened.roster)),
         resume_token: opened.token.as_bytes().to_vec(),
     }
@@ -245,6 +261,10 @@ pub(super) fn event(event: Event) -> v1::StreamConsoleResponse {
         Event::Roster(who) => Message::Roster(roster(&who)),
         Event::State(now) => Message::ConsoleState(state(&now)),
         Event::SideEffect(effect) => Message::SideEffect(side_effect(&effect)),
+        Event::Expiring(why, left) => Message::Expiring(v1::Expiring {
+            r#in: duration(left),
+            reason: reason(why).into(),
+        }),
         Event::Pong(nonce) => Message::Pong(v1::Pong { nonce }),
         Event::Closed(last) => Message::Closed(closed(&last)),
     };
@@ -255,8 +275,6 @@ pub(super) fn event(event: Event) -> v1::StreamConsoleResponse {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::core::id::PeerIdentity;
 

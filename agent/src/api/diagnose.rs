@@ -96,6 +96,7 @@ const fn code(code: Code) -> v1::FindingCode {
         Code::HeldByOther => v1::FindingCode::HeldByOther,
         Code::EndpointLost => v1::FindingCode::EndpointLost,
         Code::GuestSilent => v1::FindingCode::GuestSilent,
+        Code::NotCaptured => v1::FindingCode::NotCaptured,
         Code::FirmwareOnly => v1::FindingCode::FirmwareOnly,
         Code::NoLogin => v1::FindingCode::NoLogin,
         Code::GuestPanic => v1::FindingCode::GuestPanic,

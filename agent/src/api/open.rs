@@ -1,22 +1,28 @@
 //! The first message of a stream: what it asks for, checked, and the console it names.
 
+use std::ops::RangeInclusive;
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::Status;
 use vmconsole_proto::v1;
 use vmconsole_proto::v1::console_ref::Vm as VmRef;
 use vmconsole_proto::v1::start::From as StartFrom;
 
+use super::convert;
 use super::refusal::status;
 use crate::console::{Console, Directory, default_alias};
 use crate::core::id::{Alias, ConsoleId, PeerIdentity, VmUuid};
 use crate::core::lease::Claim;
-use crate::core::output::Start;
+use crate::core::output::{MAX_TAIL_LINES, Start};
 use crate::core::reason::Reason;
 use crate::core::window::{MAX_WINDOW, MIN_WINDOW};
 use crate::hypervisor::Vm;
-use crate::session::{LastHeard, OpenRequest, ResumeError, Token};
+use crate::session::{ClientRules, LastHeard, OnGap, OpenRequest, ResumeError, Token};
+
+/// The shortest and the longest interval of a heartbeat.
+const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
 /// The longest reason for a takeover, in bytes.
 const MAX_TAKEOVER_REASON: usize = 256;
@@ -28,13 +34,6 @@ pub(super) fn refuse(reason: Reason, message: impl Into<String>) -> Refusal {
     (reason, status(reason, message))
 }
 
-fn unsupported(what: &str) -> Refusal {
-    refuse(
-        Reason::Unsupported,
-        format!("{what} is not served by this version of the agent"),
-    )
-}
-
 /// What `open` asks for, and the mode it named.
 ///
 /// # Errors
@@ -44,7 +43,6 @@ pub(super) fn request(
     proxy: PeerIdentity,
     heard: LastHeard,
 ) -> Result<(OpenRequest, v1::Mode), Refusal> {
-    check_unserved(open)?;
     let mode = v1::Mode::try_from(open.mode).map_err(|_| {
         refuse(
             Reason::BadRequest,
@@ -66,9 +64,15 @@ pub(super) fn request(
         view_otherwise: open.view_otherwise,
         displace_holder: open.displace_outside_holder,
         start: start(open.start.as_ref())?,
-        output_window: output_window(open.output_window)?,
+        wait_for_start: open.wait_for_start,
+        end_when_stopped: open.end_when_stopped,
         resume: resume(&open.resume_token)?,
-        heard,
+        client: ClientRules {
+            on_gap: on_gap(open.on_gap)?,
+            output_window: output_window(open.output_window)?,
+            heartbeat: heartbeat(open.heartbeat.as_ref())?,
+            heard,
+        },
     };
     Ok((request, mode))
 }
@@ -111,33 +115,35 @@ fn resume(token: &[u8]) -> Result<Option<Token>, Refusal> {
     Token::from_wire(token).map(Some).ok_or_else(unknown)
 }
 
-fn check_unserved(open: &v1::Open) -> Result<(), Refusal> {
-    match v1::OnGap::try_from(open.on_gap) {
-        Ok(v1::OnGap::Unspecified | v1::OnGap::Note) => {}
-        Ok(v1::OnGap::Close) => return Err(unsupported("on_gap CLOSE")),
-        Err(_) => {
-            let message = format!("on_gap {} is not known", open.on_gap);
-            return Err(refuse(Reason::BadRequest, message));
-        }
-    }
-    let asked = [
-        (open.wait_for_start, "wait_for_start"),
-        (open.end_when_stopped, "end_when_stopped"),
-        (open.heartbeat.is_some(), "heartbeat"),
-    ];
-    match asked.iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => Err(unsupported(what)),
-        None => Ok(()),
-    }
-}
-
 fn start(start: Option<&v1::Start>) -> Result<Start, Refusal> {
     match start.and_then(|start| start.from.as_ref()) {
         None | Some(StartFrom::Live(_)) => Ok(Start::Live),
         Some(StartFrom::TailBytes(bytes)) => Ok(Start::TailBytes(*bytes)),
-        Some(StartFrom::Resume(_)) => Err(unsupported("start RESUME")),
-        Some(StartFrom::TailLines(_)) => Err(unsupported("start TAIL_LINES")),
-        Some(StartFrom::FromBoot(_)) => Err(unsupported("start FROM_BOOT")),
+        Some(StartFrom::TailLines(lines @ 0..=MAX_TAIL_LINES)) => Ok(Start::TailLines(*lines)),
+        Some(StartFrom::TailLines(lines)) => {
+            let message = format!("start.tail_lines is {lines}: ask for {MAX_TAIL_LINES} at most");
+            Err(refuse(Reason::BadRequest, message))
+        }
+        Some(StartFrom::Resume(from)) => {
+            let from = convert::known_position(*from).ok_or_else(|| {
+                let message = "start.resume has generation 0, which no output has: \
+                               name a position that the agent told";
+                refuse(Reason::BadRequest, message)
+            })?;
+            Ok(Start::Resume(from))
+        }
+        Some(StartFrom::FromBoot(_)) => Ok(Start::FromBoot),
+    }
+}
+
+fn on_gap(on_gap: i32) -> Result<OnGap, Refusal> {
+    match v1::OnGap::try_from(on_gap) {
+        Ok(v1::OnGap::Unspecified | v1::OnGap::Note) => Ok(OnGap::Note),
+        Ok(v1::OnGap::Close) => Ok(OnGap::Close),
+        Err(_) => {
+            let message = format!("on_gap {on_gap} is not known");
+            Err(refuse(Reason::BadRequest, message))
+        }
     }
 }
 
@@ -149,6 +155,21 @@ fn output_window(bytes: u64) -> Result<Option<u64>, Refusal> {
             let message = format!(
                 "output_window is {bytes} bytes: set 0 for none, or {MIN_WINDOW} to {MAX_WINDOW}"
             );
+            Err(refuse(Reason::BadRequest, message))
+        }
+    }
+}
+
+fn heartbeat(interval: Option<&prost_types::Duration>) -> Result<Option<Duration>, Refusal> {
+    let Some(interval) = interval else {
+        return Ok(None);
+    };
+    // A negative one is none of ours either.
+    let interval = Duration::try_from(*interval).ok();
+    match interval.filter(|interval| HEARTBEAT.contains(interval)) {
+        Some(interval) => Ok(Some(interval)),
+        None => {
+            let message = "heartbeat is out of range: leave it unset for none, or set 1 s to 1 h";
             Err(refuse(Reason::BadRequest, message))
         }
     }

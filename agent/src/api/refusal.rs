@@ -121,6 +121,7 @@ mod tests {
         };
         let state = ConsoleState {
             availability: Availability::HeldByOther,
+            checked: None,
             since: SystemTime::UNIX_EPOCH,
             vm_state: VmState::Running,
             detail: "it is in use".to_owned(),
@@ -129,6 +130,7 @@ mod tests {
             silent_since: None,
             wedged_since: None,
             generation: None,
+            booted: None,
         };
         let error = OpenError::Join(JoinError::Unavailable(Box::new(state)));
         let status = open_refused(&error);

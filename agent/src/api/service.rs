@@ -18,7 +18,7 @@ use super::open::{self, Refusal};
 use super::refusal::{open_refused, status};
 use super::watch::Watcher;
 use super::{convert, diagnose, stream};
-use crate::console::Directory;
+use crate::console::{ChangeBook, Directory};
 use crate::core::id::PeerIdentity;
 use crate::core::input::INPUT_WINDOW;
 use crate::core::reason::Reason;
@@ -55,7 +55,7 @@ pub struct Served {
 #[derive(Debug)]
 pub struct ConsoleApi {
     directory: watch::Receiver<Arc<Directory>>,
-    listed: watch::Receiver<u64>,
+    book: Arc<ChangeBook>,
     sessions: Arc<Sessions>,
     effects: Effects,
     diagnosis: Diagnosis,
@@ -69,7 +69,7 @@ impl ConsoleApi {
     /// Serves the consoles of `directory`; streams end when `draining` is cancelled.
     pub fn new(
         directory: watch::Receiver<Arc<Directory>>,
-        listed: watch::Receiver<u64>,
+        book: Arc<ChangeBook>,
         served: Served,
         tasks: Tasks,
         draining: CancellationToken,
@@ -78,7 +78,7 @@ impl ConsoleApi {
         let watchers = Arc::new(Semaphore::new(limits.watchers));
         Self {
             directory,
-            listed,
+            book,
             sessions: served.sessions,
             effects: served.effects,
             diagnosis: served.diagnosis,
@@ -177,10 +177,6 @@ impl ConsoleService for ConsoleApi {
         request: Request<v1::WatchConsolesRequest>,
     ) -> Result<Response<Self::WatchConsolesStream>, Status> {
         let request = request.into_inner();
-        if !request.after_version.is_empty() {
-            let message = "after_version is not served by this version of the agent";
-            return Err(status(Reason::Unsupported, message));
-        }
         let filter = Filter::new(request.filter)?;
         let permit = self.watchers.clone().try_acquire_owned().map_err(|_| {
             let limit = self.limits.watchers;
@@ -190,9 +186,11 @@ impl ConsoleService for ConsoleApi {
         let watcher = Watcher {
             filter,
             directory: self.directory.clone(),
-            listed: self.listed.clone(),
+            news: self.book.news(),
+            place: self.book.place(&request.after_version),
+            book: self.book.clone(),
             draining: self.draining.clone(),
-            permit,
+            _permit: permit,
         };
         Ok(Response::new(Box::pin(super::watch::responses(watcher))))
     }

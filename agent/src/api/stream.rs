@@ -14,7 +14,6 @@ use super::convert;
 use super::open::{self, Refusal};
 use super::refusal::{code, status};
 use crate::core::lease::Epoch;
-use crate::core::position::{Generation, Position};
 use crate::core::reason::Reason;
 use crate::session::{Closed, Event, Inbound, Session};
 
@@ -63,13 +62,20 @@ pub(super) async fn take_messages(
 ) {
     // Once the session is ending, what the client sends stays with HTTP/2.
     while !inbound.is_closed() {
-        match messages.message().await {
+        let message = tokio::select! {
+            () = inbound.expired() => return,
+            message = messages.message() => message,
+        };
+        match message {
             Ok(Some(request)) => {
-                inbound.heard();
+                inbound.answered();
                 take(request, &inbound);
             }
             // A client that has said all that it will may still want to hear.
-            Ok(None) => return,
+            Ok(None) => {
+                drop(messages);
+                return inbound.expired().await;
+            }
             Err(broken) => {
                 return match broken_stream(&broken) {
                     (Reason::TransportLost, detail) => inbound.lost(&detail),
@@ -81,11 +87,16 @@ pub(super) async fn take_messages(
 }
 
 fn take(request: v1::StreamConsoleRequest, inbound: &Inbound) {
+    let active = matches!(
+        request.message,
+        Some(Request::Input(_) | Request::RequestWriter(_))
+    );
+    inbound.heard(active);
     match request.message {
         Some(Request::Input(input)) => {
             inbound.input(input.offset, Epoch(input.write_epoch), &input.data);
         }
-        Some(Request::OutputAck(ack)) => match ack.position.and_then(position) {
+        Some(Request::OutputAck(ack)) => match ack.position.and_then(convert::known_position) {
             Some(position) => inbound.acknowledge(position),
             None => inbound.close(Reason::BadRequest, "an OutputAck without a position came"),
         },
@@ -105,14 +116,6 @@ fn take(request: v1::StreamConsoleRequest, inbound: &Inbound) {
         Some(Request::Open(_)) => inbound.close(Reason::BadRequest, "a second Open came"),
         None => inbound.close(Reason::BadRequest, "an empty or unknown message came"),
     }
-}
-
-fn position(position: v1::Position) -> Option<Position> {
-    let generation = Generation::new(position.generation.try_into().ok()?);
-    Some(Position {
-        generation,
-        offset: position.offset,
-    })
 }
 
 /// What the end of a client's messages by an error means.

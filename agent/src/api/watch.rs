@@ -1,9 +1,8 @@
 //! `WatchConsoles`: every console, a mark, and then changes, joined.
 //!
-//! A watcher is told the difference between what it was last told and what is now, so a
-//! slow one costs no more than a fast one: there is no queue of changes to grow.
+//! A watcher keeps its place in the book of changes and nothing of what it told. What it tells
+//! of a console is how that is now, so a slow one costs no more than a fast one.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,129 +16,108 @@ use vmconsole_proto::v1::watch_consoles_response::Event;
 use super::convert;
 use super::list::Filter;
 use super::refusal::status;
-use crate::console::{self, Directory};
+use crate::console::{ChangeBook, Directory, Place};
+use crate::core::changes::Step;
 use crate::core::id::ConsoleId;
 use crate::core::reason::Reason;
 
 /// Changes within this time are told together.
 const JOINED: Duration = Duration::from_millis(50);
 
-/// What of a console counts as a change: all but output, input and their times.
-#[derive(Debug, PartialEq, Eq)]
-struct Told(console::Status);
-
-impl Told {
-    fn of(status: &console::Status) -> Self {
-        Self(console::Status {
-            oldest: None,
-            head: None,
-            last_output: None,
-            last_input: None,
-            ..status.clone()
-        })
-    }
-}
+/// How many consoles may be passed over at once, without a look at whether to stop.
+const PASSED_OVER: usize = 256;
 
 /// One watcher.
 pub(super) struct Watcher {
     pub(super) filter: Filter,
     pub(super) directory: watch::Receiver<Arc<Directory>>,
-    pub(super) listed: watch::Receiver<u64>,
+    pub(super) book: Arc<ChangeBook>,
+    pub(super) place: Place,
+    pub(super) news: watch::Receiver<u64>,
     pub(super) draining: CancellationToken,
-    pub(super) permit: OwnedSemaphorePermit,
-}
-
-struct State {
-    watcher: Watcher,
-    told: BTreeMap<ConsoleId, Told>,
-    due: VecDeque<Event>,
-    /// Whether there was a first comparison.
-    begun: bool,
-    synced: bool,
-    ended: bool,
+    /// Held as long as the watcher is.
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
 /// What the watcher hears until it leaves or the agent stops.
 pub(super) fn responses(
     watcher: Watcher,
 ) -> impl Stream<Item = Result<v1::WatchConsolesResponse, Status>> + Send {
-    let state = State {
-        watcher,
-        told: BTreeMap::new(),
-        due: VecDeque::new(),
-        begun: false,
-        synced: false,
-        ended: false,
-    };
-    stream::unfold(state, |mut state| async move {
-        let item = state.next().await?;
-        Some((item, state))
+    stream::unfold(Some(watcher), |watcher| async move {
+        let mut watcher = watcher?;
+        match watcher.next().await {
+            Some(response) => Some((Ok(response), Some(watcher))),
+            None => {
+                let stopping = status(Reason::AgentDraining, "the agent is stopping");
+                Some((Err(stopping), None))
+            }
+        }
     })
 }
 
-impl State {
-    async fn next(&mut self) -> Option<Result<v1::WatchConsolesResponse, Status>> {
-        if self.ended {
-            return None;
-        }
+impl Watcher {
+    /// What to tell next. `None`: the agent stops.
+    async fn next(&mut self) -> Option<v1::WatchConsolesResponse> {
         loop {
-            if let Some(event) = self.due.pop_front() {
-                let event = Some(event);
-                return Some(Ok(v1::WatchConsolesResponse {
-                    event,
-                    version: String::new(),
-                }));
+            if self.draining.is_cancelled() {
+                return None;
             }
-            if self.begun && !self.wait().await {
-                self.ended = true;
-                return Some(Err(status(Reason::AgentDraining, "the agent is stopping")));
+            for _ in 0..PASSED_OVER {
+                let (step, version) = self.book.next(&mut self.place);
+                if step == Step::Nothing {
+                    self.wait().await?;
+                } else if let Some(event) = self.event(step) {
+                    let event = Some(event);
+                    return Some(v1::WatchConsolesResponse { event, version });
+                }
             }
-            self.compare();
+            // A filter that lets little through keeps no thread from others.
+            tokio::task::yield_now().await;
         }
     }
 
-    /// Waits for a change, and a moment longer for others. False when the agent stops.
-    async fn wait(&mut self) -> bool {
+    /// Waits for a change, and a moment longer for others. `None` when the agent stops.
+    async fn wait(&mut self) -> Option<()> {
+        let changed = async {
+            // Its sender is in the book.
+            let _ = self.news.changed().await;
+            tokio::time::sleep(JOINED).await;
+        };
         tokio::select! {
             biased; // to stop comes before everything
-            () = self.watcher.draining.cancelled() => false,
-            changed = self.watcher.listed.changed() => {
-                tokio::time::sleep(JOINED).await;
-                changed.is_ok()
-            }
+            () = self.draining.cancelled() => return None,
+            () = changed => {}
         }
+        self.news.mark_unchanged();
+        self.book.renew(&mut self.place);
+        Some(())
     }
 
-    fn compare(&mut self) {
-        self.watcher.listed.borrow_and_update();
-        let directory = self.watcher.directory.borrow_and_update().clone();
-        let mut gone = std::mem::take(&mut self.told);
-        for (id, console) in directory.consoles() {
-            let status = console.status();
-            if !self.watcher.filter.admits(&status) {
-                continue;
+    /// What is told of this step, if anything is.
+    fn event(&self, step: Step<ConsoleId>) -> Option<Event> {
+        match step {
+            Step::Reset(_) => Some(Event::Reset(v1::WatchReset {})),
+            Step::Synced => Some(Event::Synced(v1::Synced {})),
+            Step::Nothing => None,
+            Step::Removed(id) => Some(removed(&id)),
+            Step::Changed { key: id, sweep } => {
+                let console = self.directory.borrow().console(&id).cloned();
+                // If it is gone by now, that is told when its turn comes.
+                let status = console?.status();
+                if self.filter.admits(&status) {
+                    Some(Event::Changed(convert::console(&status)))
+                } else {
+                    // Whether it was within the filter before, nobody remembers.
+                    (!sweep).then(|| removed(&id))
+                }
             }
-            let now = Told::of(&status);
-            if gone.remove(id).as_ref() != Some(&now) {
-                self.due
-                    .push_back(Event::Changed(convert::console(&status)));
-            }
-            self.told.insert(id.clone(), now);
         }
-        for (id, _) in gone {
-            let removed = v1::ConsoleRemoved {
-                vm_uuid: id.vm.to_string(),
-                alias: id.alias.to_string(),
-            };
-            self.due.push_back(Event::Removed(removed));
-        }
-        // Before the hypervisor was read whole, nobody knows what there is.
-        if directory.synced && !self.synced {
-            self.synced = true;
-            self.due.push_back(Event::Synced(v1::Synced {}));
-        }
-        self.begun = true;
-        // Held as long as the watcher is.
-        let _ = &self.watcher.permit;
     }
+}
+
+fn removed(id: &ConsoleId) -> Event {
+    Event::Removed(v1::ConsoleRemoved {
+        vm_uuid: id.vm.to_string(),
+        alias: id.alias.to_string(),
+    })
 }

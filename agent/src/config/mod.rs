@@ -18,6 +18,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::core::id::Alias;
+use crate::core::selector::VmSelector;
+
 pub use error::{ConfigError, Place};
 
 /// The longest file that is read, in bytes.
@@ -47,6 +50,8 @@ pub const DEFAULT_DIRECTORIES: [&str; 3] = [
 /// Whose sockets are trusted if `endpoints.owners` is unset: those under which Debian and Red
 /// Hat run QEMU, and root, as which libvirtd listens for it.
 pub const DEFAULT_OWNERS: [&str; 3] = ["root", "libvirt-qemu", "qemu"];
+/// The most rules that `capture.rule` may have.
+pub const MAX_CAPTURE_RULES: usize = 256;
 /// Which libvirt is spoken to if `libvirt.uri` is unset.
 pub const DEFAULT_LIBVIRT_URI: &str = "qemu:///system";
 
@@ -72,6 +77,10 @@ pub const DRAIN_SECONDS: Number = number(10, 0, 300);
 pub const CALL_TIMEOUT_SECONDS: Number = number(10, 1, 60);
 /// `console.ring_bytes`.
 pub const RING_BYTES: Number = number(1024 * 1024, 64 * 1024, 64 * 1024 * 1024);
+/// `capture.linger_seconds`, and the same of a rule.
+pub const LINGER_SECONDS: Number = number(300, 0, 86_400);
+/// `capture.budget_bytes`.
+pub const BUDGET_BYTES: Number = number(256 * 1024 * 1024, 1024 * 1024, 64 * 1024 * 1024 * 1024);
 /// `limits.connections`.
 pub const CONNECTIONS: Number = number(1024, 1, 65_536);
 /// `limits.streams_per_connection`.
@@ -88,6 +97,10 @@ pub const RESUME_GRACE_SECONDS: Number = number(30, 0, 30);
 pub const VIEWERS_PER_CONSOLE: Number = number(256, 1, 65_536);
 /// `limits.sessions`.
 pub const SESSIONS: Number = number(8192, 1, 1_048_576);
+/// `limits.idle_timeout_seconds`; 0 for none.
+pub const IDLE_TIMEOUT_SECONDS: Number = number(0, 0, 604_800);
+/// `limits.max_duration_seconds`; 0 for none.
+pub const MAX_DURATION_SECONDS: Number = number(0, 0, 2_592_000);
 /// `limits.watchers`.
 pub const WATCHERS: Number = number(64, 1, 65_536);
 
@@ -108,6 +121,8 @@ pub struct Config {
     pub endpoints: Endpoints,
     /// `[console]`: what is kept of each console.
     pub console: Console,
+    /// `[capture]`: when consoles are held, and how much is kept of all of them.
+    pub capture: Capture,
     /// `[limits]`: how much at once.
     pub limits: Limits,
     /// `[log]`: what is written to stderr.
@@ -198,6 +213,45 @@ pub struct Console {
     pub ring_bytes: usize,
 }
 
+/// `[capture]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capture {
+    /// When a console is held that no rule is about.
+    pub mode: CaptureMode,
+    /// How long it is held after its last viewer, if on demand.
+    pub linger: Duration,
+    /// The most output that is kept in memory of all consoles together, in bytes.
+    pub budget_bytes: usize,
+    /// What is otherwise for some VMs: the first rule that is about a console counts. At most
+    /// [`MAX_CAPTURE_RULES`].
+    pub rules: Vec<CaptureRule>,
+}
+
+/// When a console is held open, so that its output is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaptureMode {
+    /// While somebody views it, and a while after.
+    OnDemand,
+    /// Whenever it can be.
+    Always,
+    /// Only while somebody views it. What came meanwhile is there for all who view it in that
+    /// time, and is forgotten when the last of them leaves.
+    Off,
+}
+
+/// One of `[[capture.rule]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureRule {
+    /// The VMs that it is about: 1 to [`MAX_ENTRIES`].
+    pub vms: Vec<VmSelector>,
+    /// Which of their consoles; empty for all. At most [`MAX_ENTRIES`].
+    pub aliases: Vec<Alias>,
+    /// When they are held, if not as `[capture]` says.
+    pub mode: Option<CaptureMode>,
+    /// How long after the last viewer, if not as `[capture]` says.
+    pub linger: Option<Duration>,
+}
+
 /// `[limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -220,6 +274,10 @@ pub struct Limits {
     pub sessions: usize,
     /// `WatchConsoles` calls at once in all.
     pub watchers: usize,
+    /// How long a session may go without input.
+    pub idle_timeout: Option<Duration>,
+    /// How long a session may last.
+    pub max_duration: Option<Duration>,
 }
 
 /// `[log]`.

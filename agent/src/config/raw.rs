@@ -20,6 +20,7 @@ pub(super) struct File {
     pub(super) qemu: Qemu,
     pub(super) endpoints: Endpoints,
     pub(super) console: Console,
+    pub(super) capture: Capture,
     pub(super) limits: Limits,
     pub(super) log: Log,
 }
@@ -79,6 +80,24 @@ pub(super) struct Console {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(super) struct Capture {
+    pub(super) mode: Option<Spanned<String>>,
+    pub(super) linger_seconds: Option<Spanned<i64>>,
+    pub(super) budget_bytes: Option<Spanned<i64>>,
+    pub(super) rule: Option<Spanned<Vec<Spanned<CaptureRule>>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct CaptureRule {
+    pub(super) vms: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) aliases: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) mode: Option<Spanned<String>>,
+    pub(super) linger_seconds: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct Limits {
     pub(super) connections: Option<Spanned<i64>>,
     pub(super) streams_per_connection: Option<Spanned<i64>>,
@@ -89,6 +108,8 @@ pub(super) struct Limits {
     pub(super) viewers_per_console: Option<Spanned<i64>>,
     pub(super) sessions: Option<Spanned<i64>>,
     pub(super) watchers: Option<Spanned<i64>>,
+    pub(super) idle_timeout_seconds: Option<Spanned<i64>>,
+    pub(super) max_duration_seconds: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

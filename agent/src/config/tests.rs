@@ -94,6 +94,12 @@ fn what_is_left_out_has_its_default() {
         console: Console {
             ring_bytes: 1_048_576,
         },
+        capture: Capture {
+            mode: CaptureMode::OnDemand,
+            linger: Duration::from_secs(300),
+            budget_bytes: 268_435_456,
+            rules: Vec::new(),
+        },
         limits: Limits {
             connections: 1024,
             streams_per_connection: 1024,
@@ -104,6 +110,8 @@ fn what_is_left_out_has_its_default() {
             viewers_per_console: 256,
             sessions: 8192,
             watchers: 64,
+            idle_timeout: None,
+            max_duration: None,
         },
         log: Log {
             format: LogFormat::Text,
@@ -135,6 +143,7 @@ fn the_sample_tells_each_range() {
     for number in [
         DRAIN_SECONDS,
         CALL_TIMEOUT_SECONDS,
+        LINGER_SECONDS,
         CONNECTIONS,
         STREAMS_PER_CONNECTION,
         HANDSHAKES,
@@ -144,6 +153,8 @@ fn the_sample_tells_each_range() {
         VIEWERS_PER_CONSOLE,
         SESSIONS,
         WATCHERS,
+        IDLE_TIMEOUT_SECONDS,
+        MAX_DURATION_SECONDS,
     ] {
         let range = format!("{} to {}", number.range.start(), number.range.end());
         assert!(SAMPLE.contains(&range), "{range} is not in the sample");
@@ -151,13 +162,27 @@ fn the_sample_tells_each_range() {
     }
     assert!(SAMPLE.contains(&format!("{} (64 KiB)", RING_BYTES.range.start())));
     assert!(SAMPLE.contains(&format!("{} (64 MiB)", RING_BYTES.range.end())));
+    assert!(SAMPLE.contains(&format!("{} (1 MiB)", BUDGET_BYTES.range.start())));
+    assert!(SAMPLE.contains(&format!("{} (64 GiB)", BUDGET_BYTES.range.end())));
+    assert!(SAMPLE.contains(&format!("at most {MAX_CAPTURE_RULES} rules")));
+}
+
+#[test]
+fn the_sample_of_a_rule_is_one() {
+    let (_, rule) = SAMPLE
+        .split_once("# [[capture.rule]]\n")
+        .expect("it is shown");
+    let lines = rule.lines().map_while(|line| line.strip_prefix("# "));
+    let rule: String = lines.map(|line| format!("{line}\n")).collect();
+    let config = parse(&format!("{REQUIRED}[[capture.rule]]\n{rule}")).expect("valid");
+    assert_eq!(config.capture.rules.len(), 1);
 }
 
 #[test]
 fn what_is_written_holds() {
     let text = REQUIRED.replace("[grpc]", "[grpc]\nlisten = ['10.0.0.1:1', '[::1]:2']")
         + "[log]\nformat = 'json'\nlevel = 'trace'\n[console]\nring_bytes = 65536\n\
-           [libvirt]\nuri = 'qemu+unix:///session'\n[limits]\nhandshakes = 7\n";
+           [libvirt]\nuri = 'qemu+unix:///session'\n[limits]\nhandshakes = 7\nidle_timeout_seconds = 900\n";
     let config = parse(&text).expect("valid");
     assert_eq!(config.grpc.listen.len(), 2);
     assert_eq!(
@@ -170,6 +195,7 @@ fn what_is_written_holds() {
     assert_eq!(config.console.ring_bytes, 65536);
     assert_eq!(config.libvirt.uri, "qemu+unix:///session");
     assert_eq!(config.limits.handshakes, 7);
+    assert_eq!(config.limits.idle_timeout, Some(Duration::from_secs(900)));
 }
 
 #[test]

@@ -9,14 +9,16 @@ use toml::Spanned;
 use super::error::{ConfigError, Source};
 use super::{
     Access, CONNECTIONS, Config, Console, DEFAULT_GRPC_LISTEN, DEFAULT_HTTP_LISTEN, DRAIN_SECONDS,
-    FIRST_MESSAGE_SECONDS, Grpc, HANDSHAKE_SECONDS, HANDSHAKES, Http, Limits, Log, LogFormat,
-    LogLevel, MAX_ALLOWED_CLIENTS, MAX_LISTEN, Number, RESUME_GRACE_SECONDS, RING_BYTES, SESSIONS,
-    STREAMS_PER_CONNECTION, VIEWERS_PER_CONSOLE, WATCHERS, raw,
+    FIRST_MESSAGE_SECONDS, Grpc, HANDSHAKE_SECONDS, HANDSHAKES, Http, IDLE_TIMEOUT_SECONDS, Limits,
+    Log, LogFormat, LogLevel, MAX_ALLOWED_CLIENTS, MAX_DURATION_SECONDS, MAX_LISTEN, Number,
+    RESUME_GRACE_SECONDS, RING_BYTES, SESSIONS, STREAMS_PER_CONNECTION, VIEWERS_PER_CONSOLE,
+    WATCHERS, raw,
 };
 
 /// The longest name of a client, and the longest libvirt URI, in bytes.
 const MAX_NAME_BYTES: usize = 1024;
 
+mod capture;
 mod sources;
 
 pub(super) fn config(file: raw::File, source: &Source<'_>) -> Result<Config, ConfigError> {
@@ -35,6 +37,7 @@ pub(super) fn config(file: raw::File, source: &Source<'_>) -> Result<Config, Con
         qemu,
         endpoints: sources::endpoints(file.endpoints, source)?,
         console: console(&file.console, source)?,
+        capture: capture::capture(file.capture, source)?,
         limits: limits(&file.limits, source)?,
         log: log(file.log, source)?,
     })
@@ -149,6 +152,8 @@ fn limits(raw: &raw::Limits, source: &Source<'_>) -> Result<Limits, ConfigError>
     let first = "limits.first_message_seconds";
     let grace = "limits.resume_grace_seconds";
     let viewers = "limits.viewers_per_console";
+    let idle = "limits.idle_timeout_seconds";
+    let longest = "limits.max_duration_seconds";
     Ok(Limits {
         connections: whole(&raw.connections, "limits.connections", &CONNECTIONS, s)?,
         streams_per_connection: whole(
@@ -164,6 +169,8 @@ fn limits(raw: &raw::Limits, source: &Source<'_>) -> Result<Limits, ConfigError>
         viewers_per_console: whole(&raw.viewers_per_console, viewers, &VIEWERS_PER_CONSOLE, s)?,
         sessions: whole(&raw.sessions, "limits.sessions", &SESSIONS, s)?,
         watchers: whole(&raw.watchers, "limits.watchers", &WATCHERS, s)?,
+        idle_timeout: limit(&raw.idle_timeout_seconds, idle, &IDLE_TIMEOUT_SECONDS, s)?,
+        max_duration: limit(&raw.max_duration_seconds, longest, &MAX_DURATION_SECONDS, s)?,
     })
 }
 
@@ -275,4 +282,15 @@ fn seconds(
     source: &Source<'_>,
 ) -> Result<Duration, ConfigError> {
     whole(raw, key, number, source).map(Duration::from_secs)
+}
+
+/// As [`seconds`]; 0 is no limit.
+fn limit(
+    raw: &Option<Spanned<i64>>,
+    key: &str,
+    number: &Number,
+    source: &Source<'_>,
+) -> Result<Option<Duration>, ConfigError> {
+    let length = seconds(raw, key, number, source)?;
+    Ok(Some(length).filter(|length| !length.is_zero()))
 }

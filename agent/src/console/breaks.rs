@@ -2,6 +2,7 @@
 //! console. What was asked of an attachment ends with it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -46,15 +47,16 @@ pub(super) fn give_up(breaks: Breaks) {
 
 impl Console {
     /// Puts a break on the console's line, and directly after it `character`, which counts as
-    /// nobody's input. By the endpoint if it can, else by the VM's monitor. Takes some 30
-    /// seconds at most, for each break that was asked for before.
+    /// nobody's input. By the endpoint if it can, else by the VM's monitor. Has the console
+    /// attached for it. Takes some 30 seconds at most, for each break that was asked for before.
     ///
     /// # Errors
     /// See [`EffectError`]. [`EffectError::Unreachable`] says how far it came.
     ///
     /// # Cancel safety
     /// If dropped, it may or may not be sent.
-    pub async fn send_break(&self, character: Option<u8>) -> Result<(), EffectError> {
+    pub async fn send_break(self: &Arc<Self>, character: Option<u8>) -> Result<(), EffectError> {
+        let _demand = self.attach().await;
         let (told, sent) = oneshot::channel();
         {
             let mut shared = self.shared.lock();
@@ -88,7 +90,7 @@ fn not_attached(shared: &Shared) -> EffectError {
         _ if shared.retired => EffectError::NotFound("the console is no more".to_owned()),
         Availability::Unsupported => EffectError::Unsupported(detail),
         Availability::Denied => EffectError::Denied(detail),
-        _ if shared.instance.is_none() => EffectError::NotRunning,
+        _ if shared.target.instance.is_none() => EffectError::NotRunning,
         other => {
             let name = other.name();
             EffectError::NotDone(format!("the console is not attached ({name}): {detail}"))

@@ -23,13 +23,15 @@ impl Console {
     /// Returns the number of the attachment about to be made, and whether it may displace.
     pub(super) fn enter(&self, instance: Instance) -> (u64, Claim) {
         let mut shared = self.shared.lock();
-        let before = shared.allocated();
+        let (before, mut begun) = (shared.kept(), false);
         if shared.instance == Some(instance) {
             shared.missing = true;
         } else {
             shared.end_instance(Reason::NotRunning);
             shared.instance = Some(instance);
-            shared.begin_generation(self.ring_bytes);
+            shared.begin_generation(self.ring_bytes, &self.rings.budget);
+            begun = true;
+            shared.mark_start(instance);
         }
         shared.attachment += 1;
         shared.heard = false;
@@ -39,9 +41,12 @@ impl Console {
         } else {
             Claim::IfFree
         };
-        self.count_ring(before, shared.allocated());
+        self.count_kept(before, shared.kept());
         drop(shared);
         self.wake();
+        if begun {
+            self.list();
+        }
         (attachment, claim)
     }
 
@@ -83,9 +88,8 @@ impl Console {
         }
         let before = shared.allocated();
         let missing = shared.flows();
-        if let Some(output) = shared.output.as_mut() {
-            output.append(bytes, stamp(wall));
-        }
+        let output = shared.output.as_mut();
+        let denied = output.is_some_and(|output| output.append(bytes, stamp(wall)));
         self.count_ring(before, shared.allocated());
         shared.last_output = Some(wall);
         let heard = shared.hear();
@@ -97,6 +101,9 @@ impl Console {
         drop(shared);
         self.metrics.output_bytes.inc_by(bytes.len() as u64);
         self.count_interruption(missing);
+        if denied {
+            self.ring_denied();
+        }
         if counted {
             self.metrics.silent.dec();
         }

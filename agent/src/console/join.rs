@@ -19,6 +19,10 @@ pub struct JoinRequest {
     pub takeover_reason: String,
     /// View if the lease is held.
     pub view_otherwise: bool,
+    /// If the VM is off, or not known to run, be attached all the same.
+    pub wait_for_start: bool,
+    /// End when the VM stops.
+    pub end_when_stopped: bool,
 }
 
 /// Why a session could not be attached.
@@ -50,15 +54,16 @@ fn held_by(state: &ConsoleState) -> String {
 }
 
 impl Shared {
-    pub(super) fn check_open(&self, max_viewers: usize) -> Result<(), JoinError> {
+    pub(super) fn check_open(&self, max_viewers: usize, waits: bool) -> Result<(), JoinError> {
         self.check_place(max_viewers)?;
         match self.state.availability {
-            Availability::Waiting if self.instance.is_none() => Err(self.not_running()),
+            Availability::Waiting if self.instance.is_none() && !waits => Err(self.not_running()),
+            Availability::Ready if !waits => Err(self.not_attached_yet()),
             Availability::Unsupported | Availability::HeldByOther | Availability::Denied => {
                 Err(JoinError::Unavailable(Box::new(self.state.clone())))
             }
             // Whether the VM runs is not certain, and so there is nothing to open.
-            Availability::Lost if self.output.is_none() => {
+            Availability::Lost if self.output.is_none() && !waits => {
                 Err(JoinError::Unavailable(Box::new(self.state.clone())))
             }
             _ => Ok(()),
@@ -97,6 +102,10 @@ impl Shared {
         if self.target.instance.is_none() {
             return JoinError::NotRunning;
         }
+        self.not_attached_yet()
+    }
+
+    fn not_attached_yet(&self) -> JoinError {
         let mut state = self.state.clone();
         "it is about to be attached, try again".clone_into(&mut state.detail);
         JoinError::Unavailable(Box::new(state))

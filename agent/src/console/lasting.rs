@@ -31,6 +31,8 @@ pub struct RejoinRequest {
     pub start: Start,
     /// How it asks for the lease, if it has lost it; `None` to view, which gives the lease back.
     pub claim: Option<Claim>,
+    /// End when the VM stops, or if it has stopped meanwhile.
+    pub end_when_stopped: bool,
 }
 
 /// A session that was taken up again.
@@ -63,7 +65,9 @@ impl Console {
     /// [`JoinError::Gone`] if the console, or the session at it, is no more.
     pub fn rejoin(self: &Arc<Self>, request: &RejoinRequest) -> Result<Rejoined, JoinError> {
         let answers = Arc::new(Notify::new());
-        let RejoinRequest { stream, start, .. } = *request;
+        let stream = request.stream;
+        let demand = self.demand();
+        let start = self.find_start(request.start);
         let mut shared = self.shared.lock();
         if shared.retired {
             return Err(JoinError::Gone);
@@ -73,6 +77,10 @@ impl Console {
         seat.stream = stream.number;
         seat.answers = answers.clone();
         seat.participant.away = None;
+        seat.ends_when_stopped = request.end_when_stopped;
+        if !request.end_when_stopped {
+            seat.stopped_in = None;
+        }
         seat.input.tell_again();
         let next_input = seat.input.expected();
         let output = shared.output.as_mut().ok_or(JoinError::Gone)?;
@@ -80,7 +88,15 @@ impl Console {
         shared.claim_again(session, request.claim);
         shared.roster_version += 1;
         let changed = self.changed.subscribe();
-        let viewer = Viewer::new(self.clone(), stream, cursor, answers, changed, &shared);
+        let viewer = Viewer::new(
+            self.clone(),
+            stream,
+            cursor,
+            answers,
+            changed,
+            demand,
+            &shared,
+        );
         drop(shared);
         self.announce_writer();
         Ok(Rejoined { viewer, next_input })

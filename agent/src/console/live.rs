@@ -11,8 +11,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use super::capture::Capture;
+use super::changes::ChangeBook;
 use super::join::{JoinError, JoinRequest};
 use super::metrics::ConsoleMetrics;
+use super::rings::Rings;
 use super::shared::{Seat, Shared};
 use super::state::{Status, Target};
 use super::viewer::Viewer;
@@ -22,10 +25,23 @@ use crate::core::lease::Epoch;
 use crate::core::output::{Cursor, OutputLog};
 use crate::core::reason::Reason;
 
+/// What may be kept of a console, and when it is held.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub(super) capture: Capture,
+    /// The most output that it keeps, in bytes.
+    pub(super) ring_bytes: usize,
+    /// The most sessions.
+    pub(super) max_viewers: usize,
+    /// What it shares with all others.
+    pub(super) rings: Arc<Rings>,
+}
+
 /// One console.
 #[derive(Debug)]
 pub struct Console {
     id: ConsoleId,
+    pub(super) rings: Arc<Rings>,
     pub(super) ring_bytes: usize,
     pub(super) max_viewers: usize,
     pub(super) shared: Mutex<Shared>,
@@ -43,8 +59,12 @@ pub struct Console {
     pub(super) displace_asked: Notify,
     /// Wakes the pump: another process was found to hold the console.
     pub(super) held: Notify,
-    /// Tells whoever lists consoles that something that lists show has changed.
-    pub(super) listed: Arc<watch::Sender<u64>>,
+    /// Wakes the pump: the console is wanted now, or not any more.
+    pub(super) wanted_changed: Notify,
+    /// Wakes who watches the time after the last viewer.
+    pub(super) lingering: Notify,
+    /// Where it is noted that something that lists show has changed.
+    pub(super) book: Arc<ChangeBook>,
     pub(super) metrics: ConsoleMetrics,
 }
 
@@ -52,17 +72,17 @@ impl Console {
     pub(super) fn new(
         id: ConsoleId,
         target: Target,
-        ring_bytes: usize,
-        max_viewers: usize,
-        listed: Arc<watch::Sender<u64>>,
+        terms: Terms,
+        book: Arc<ChangeBook>,
         metrics: ConsoleMetrics,
     ) -> Self {
-        let shared = Shared::new(target);
+        let shared = Shared::new(target, terms.capture);
         metrics.state_changed(None, Some(&shared.state));
         Self {
             id,
-            ring_bytes,
-            max_viewers,
+            rings: terms.rings,
+            ring_bytes: terms.ring_bytes,
+            max_viewers: terms.max_viewers,
             shared: Mutex::new(shared),
             changed: watch::Sender::new(()),
             input_ready: Notify::new(),
@@ -71,7 +91,9 @@ impl Console {
             break_asked: Notify::new(),
             displace_asked: Notify::new(),
             held: Notify::new(),
-            listed,
+            wanted_changed: Notify::new(),
+            lingering: Notify::new(),
+            book,
             metrics,
         }
     }
@@ -107,13 +129,16 @@ impl Console {
     pub fn join(self: &Arc<Self>, request: JoinRequest) -> Result<Viewer, JoinError> {
         let answers = Arc::new(Notify::new());
         let session = request.participant.session;
+        let demand = self.demand();
+        let start = self.find_start(request.start);
         let mut shared = self.shared.lock();
-        shared.check_open(self.max_viewers)?;
-        let Some(start) = shared
-            .output
-            .as_mut()
-            .map(|output| output.open(request.start))
-        else {
+        shared.check_open(self.max_viewers, request.wait_for_start)?;
+        if request.wait_for_start && shared.output.is_none() {
+            let before = shared.kept();
+            shared.begin_generation(self.ring_bytes, &self.rings.budget);
+            self.count_kept(before, shared.kept());
+        }
+        let Some(start) = shared.output.as_mut().map(|output| output.open(start)) else {
             return Err(JoinError::NotRunning);
         };
         let order = shared.next_order;
@@ -125,6 +150,8 @@ impl Console {
             stream: stream.number,
             answers: answers.clone(),
             order,
+            ends_when_stopped: request.end_when_stopped,
+            stopped_in: None,
         };
         shared.seats.insert(session, seat);
         if let Err(refused) = shared.claim_at_join(&request) {
@@ -134,7 +161,15 @@ impl Console {
         }
         shared.roster_version += 1;
         let changed = self.changed.subscribe();
-        let viewer = Viewer::new(self.clone(), stream, start, answers, changed, &shared);
+        let viewer = Viewer::new(
+            self.clone(),
+            stream,
+            start,
+            answers,
+            changed,
+            demand,
+            &shared,
+        );
         drop(shared);
         self.announce_writer();
         Ok(viewer)
@@ -196,9 +231,9 @@ impl Console {
         self.changed.send_replace(());
     }
 
-    /// Tells whoever lists consoles.
+    /// Notes that something that lists show has changed, for whoever watches them.
     pub(super) fn list(&self) {
-        self.listed.send_modify(|version| *version += 1);
+        self.book.changed(&self.id);
     }
 
     pub(super) fn count_ring(&self, before: usize, after: usize) {
@@ -210,6 +245,6 @@ impl Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
-        self.count_ring(self.shared.lock().allocated(), 0);
+        self.count_kept(self.shared.lock().kept(), None);
     }
 }

@@ -3,6 +3,7 @@
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry as MetricRegistry};
 
 use super::state::{Availability, ConsoleState};
+use crate::core::changes::ResetReason;
 use crate::core::output::GapReason;
 use crate::endpoint::EndpointError;
 use crate::metrics::{MetricsError, counter, counters, gauge, gauges};
@@ -18,8 +19,14 @@ pub struct ConsoleMetrics {
     pub(super) gaps: IntCounterVec,
     pub(super) interruptions: IntCounter,
     pub(super) ring_bytes: IntGauge,
+    pub(super) ring_budget: IntGauge,
+    pub(super) ring_denied: IntCounter,
+    pub(super) ring_shrinks: IntCounter,
+    pub(super) captured: IntGauge,
     pub(super) attached: IntCounter,
     pub(super) attach_failures: IntCounterVec,
+    pub(super) tombstones: IntGauge,
+    watch_resets: IntCounterVec,
 }
 
 impl ConsoleMetrics {
@@ -71,6 +78,26 @@ impl ConsoleMetrics {
                 "vmconsole_ring_bytes",
                 "Bytes of memory that all output rings together hold",
             )?,
+            ring_budget: gauge(
+                registry,
+                "vmconsole_ring_budget_bytes",
+                "The most memory that all output rings together may hold",
+            )?,
+            ring_denied: counter(
+                registry,
+                "vmconsole_ring_growths_denied_total",
+                "Times that an output ring was to grow and the budget did not allow it",
+            )?,
+            ring_shrinks: counter(
+                registry,
+                "vmconsole_ring_shrinks_total",
+                "Times that an output ring was made smaller for one that is used more",
+            )?,
+            captured: gauge(
+                registry,
+                "vmconsole_consoles_captured",
+                "Consoles whose output is kept: attached, or to be attached when they can be",
+            )?,
             attached: counter(
                 registry,
                 "vmconsole_console_attachments_total",
@@ -80,6 +107,17 @@ impl ConsoleMetrics {
                 registry,
                 "vmconsole_console_attach_failures_total",
                 "Times that a console could not be attached",
+                &["reason"],
+            )?,
+            tombstones: gauge(
+                registry,
+                "vmconsole_watch_tombstones",
+                "Consoles that are gone and are remembered for watchers",
+            )?,
+            watch_resets: counters(
+                registry,
+                "vmconsole_watch_resets_total",
+                "Times that a watcher of consoles was told to begin anew",
                 &["reason"],
             )?,
         };
@@ -104,6 +142,10 @@ impl ConsoleMetrics {
         for reason in FAILURES {
             self.attach_failures.with_label_values(&[reason]).inc_by(0);
         }
+        for why in [ResetReason::Unknown, ResetReason::Forgotten] {
+            let reset = self.watch_resets.with_label_values(&[reset_name(why)]);
+            reset.inc_by(0);
+        }
     }
 
     /// A console's state is another one. `None` before it is there, and when it is no more.
@@ -127,10 +169,23 @@ impl ConsoleMetrics {
         self.gaps.with_label_values(&[gap_name(reason)]).inc();
     }
 
+    pub(super) fn watch_reset(&self, why: ResetReason) {
+        self.watch_resets
+            .with_label_values(&[reset_name(why)])
+            .inc();
+    }
+
     pub(super) fn attach_failed(&self, error: &EndpointError) {
         self.attach_failures
             .with_label_values(&[failure_name(error)])
             .inc();
+    }
+}
+
+const fn reset_name(why: ResetReason) -> &'static str {
+    match why {
+        ResetReason::Unknown => "unknown",
+        ResetReason::Forgotten => "forgotten",
     }
 }
 

@@ -6,32 +6,44 @@
 //!            ┌────────────── Waiting ◀───┐  ┌──────▶ HeldByOther / Denied / Lost ─┐
 //!            ▼    QEMU runs     │        │  │                                     │
 //!      (the VM's target) ───────┴─▶ attaching ◀──── again after a pause, or when ─┘
-//!                                        │          the VM or libvirt changes
-//!                                        ▼
-//!                                    Attached ── ended: closed ─▶ Waiting, else Lost
+//!            │                       ▲   │          the VM or libvirt changes
+//!  unwanted  │                wanted │   ▼
+//!            └────▶ Ready ───────────┘ Attached ── ended: closed ─▶ Waiting, else Lost
+//!                     ▲                  │
+//!                     └──────────────────┘ unwanted: endpoint and ring are let go
 //! ```
+//! Whether a console is wanted is said by its mode and those who want it: see `capture`. One
+//! that nobody wants is not tried again: HeldByOther, Denied and Lost are then as last known.
+//!
 //! A console's generation begins with each QEMU instance that it sees, not with each
 //! attachment: attaching again to the same QEMU tells a gap of unknown length.
 //!
 //! Nothing here knows of gRPC, and nothing here waits for a viewer.
 
+mod boots;
 mod breaks;
+mod capture;
+mod changes;
 mod displace;
 mod effects;
 mod feed;
 mod join;
 mod lasting;
+mod lines;
 mod live;
 mod metrics;
 mod pump;
 mod recent;
 mod registry;
 mod report;
+mod rings;
 mod shared;
 mod state;
 mod viewer;
 mod writer;
 
+pub use capture::Demand;
+pub use changes::{ChangeBook, MAX_TOMBSTONES, Place};
 pub use join::{JoinError, JoinRequest};
 pub use lasting::{RejoinRequest, Rejoined};
 pub use live::Console;

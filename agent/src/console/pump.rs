@@ -1,9 +1,10 @@
-//! Drives one console: attaches its endpoint whenever there is a QEMU to attach to,
-//! writes what the writer types, and tries again when something breaks.
+//! Drives one console: attaches its endpoint whenever it is wanted and there is a QEMU to
+//! attach to, writes what the writer types, and tries again when something breaks.
 //!
 //! Draining is not done here: the endpoint appends to the output log from wherever it
 //! reads. So nothing that this task waits for can hold up a guest.
 
+mod attend;
 mod input;
 mod news;
 mod pauses;
@@ -18,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::attend::unwanted;
 use self::input::InputLine;
 use self::news::{Moved, Place};
 use self::pauses::Pauses;
@@ -53,6 +55,8 @@ enum LetGo {
     Ended(EndpointEnd),
     /// It is not the console's place any more.
     Moved(Moved),
+    /// Nobody wants it any more.
+    Unwanted,
 }
 
 /// Drives `console` until `token` is cancelled, and then lets its endpoint go.
@@ -70,10 +74,12 @@ pub(super) async fn run(
         target,
         pauses: Pauses::new(),
         tries_held: 0,
+        failed: None,
     };
     tokio::select! {
         () = pump.drive(&token) => {}
         () = show_gathered(&console) => {}
+        () = console.linger() => {}
         () = find_holder(&console, endpoint.as_ref()) => {}
     }
 }
@@ -107,6 +113,8 @@ struct Pump {
     pauses: Pauses,
     /// Tries since somebody else was first found to hold the console.
     tries_held: u32,
+    /// Where the last try, or attachment, came to a bad end, if it did.
+    failed: Option<Place>,
 }
 
 impl Pump {
@@ -114,10 +122,11 @@ impl Pump {
         while !token.is_cancelled() {
             let target = self.target.borrow_and_update().clone();
             self.console.set_target(&target);
+            let wanted = self.console.keep_or_forget();
             let wait = match self.find_instance(&target) {
                 Some(instance) => {
                     let source = target.device.source;
-                    self.serve(&Place { instance, source }, token).await
+                    self.attend(Place { instance, source }, wanted, token).await
                 }
                 None => None,
             };
@@ -129,6 +138,7 @@ impl Pump {
                     if changed.is_err() { return }
                     self.pauses.start_anew();
                 }
+                () = self.console.wanted_changed.notified() => {}
                 () = self.console.displace_asked.notified() => {}
                 () = at(next_try) => {}
             }
@@ -170,6 +180,10 @@ impl Pump {
                 self.console.displacing_ended();
                 return None;
             }
+            () = unwanted(&self.console) => {
+                self.console.displacing_ended();
+                return Some(Duration::ZERO);
+            }
             attached = timeout(ATTACH_WITHIN, self.endpoint.attach(sink, claim)) => attached,
         };
         let attached = attached.unwrap_or_else(|_| {
@@ -210,6 +224,7 @@ impl Pump {
                     moved = news::of_attached(&self.console, &mut self.target, place) => {
                         if let Some(moved) = moved { break LetGo::Moved(moved) }
                     }
+                    () = unwanted(&self.console) => break LetGo::Unwanted,
                     error = &mut carry => {
                         break LetGo::Ended(EndpointEnd::Lost(error.to_string()));
                     }
@@ -217,7 +232,7 @@ impl Pump {
             }
         };
         let end = match &let_go {
-            LetGo::Cancelled | LetGo::Moved(Moved::OtherSource) => None,
+            LetGo::Cancelled | LetGo::Unwanted | LetGo::Moved(Moved::OtherSource) => None,
             LetGo::Ended(end) => Some(end.clone()),
             // The news of a QEMU's end may overtake its last words.
             LetGo::Moved(Moved::OtherInstance) => {
@@ -239,6 +254,10 @@ impl Pump {
         let id = self.console.id();
         let (availability, detail) = match why {
             LetGo::Cancelled => return None,
+            LetGo::Unwanted => {
+                info!(console = %id, "let go: nobody views it");
+                return Some(Duration::ZERO);
+            }
             LetGo::Moved(moved) => {
                 let detail = match moved {
                     Moved::OtherInstance => "the VM's QEMU is another one, or gone",

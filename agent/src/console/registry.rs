@@ -7,10 +7,14 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::live::Console;
+use super::capture::Capture;
+use super::changes::ChangeBook;
+use super::live::{Console, Terms};
 use super::metrics::ConsoleMetrics;
 use super::pump;
+use super::rings::Rings;
 use super::state::Target;
+use crate::config;
 use crate::core::id::{Alias, ConsoleId, VmUuid};
 use crate::hypervisor::{ConsoleDevice, ConsoleKind, Hypervisor, Inventory, Vm};
 use crate::shutdown::Tasks;
@@ -22,6 +26,8 @@ pub struct RegistryConfig {
     pub ring_bytes: usize,
     /// The most sessions at one console.
     pub max_viewers: usize,
+    /// When consoles are held, and how much is kept of all of them.
+    pub capture: config::Capture,
 }
 
 /// The consoles at a moment, in the order of VM UUID and alias.
@@ -77,9 +83,10 @@ pub struct Registry {
     hypervisor: Arc<dyn Hypervisor>,
     config: RegistryConfig,
     metrics: ConsoleMetrics,
+    rings: Arc<Rings>,
     tasks: Tasks,
     directory: watch::Sender<Arc<Directory>>,
-    listed: Arc<watch::Sender<u64>>,
+    book: Arc<ChangeBook>,
     driven: BTreeMap<ConsoleId, Driven>,
 }
 
@@ -91,13 +98,17 @@ impl Registry {
         metrics: ConsoleMetrics,
         tasks: Tasks,
     ) -> Self {
+        let rings = Rings::new(config.capture.budget_bytes);
+        let budget = i64::try_from(rings.budget.limit()).unwrap_or(i64::MAX);
+        metrics.ring_budget.set(budget);
         Self {
             hypervisor,
             config,
+            book: Arc::new(ChangeBook::new(metrics.clone())),
             metrics,
+            rings: Arc::new(rings),
             tasks,
             directory: watch::Sender::default(),
-            listed: Arc::new(watch::Sender::new(0)),
             driven: BTreeMap::new(),
         }
     }
@@ -107,14 +118,16 @@ impl Registry {
         self.directory.subscribe()
     }
 
-    /// Changes whenever anything that a list of consoles shows has changed, save output.
-    pub fn listed(&self) -> watch::Receiver<u64> {
-        self.listed.subscribe()
+    /// What changed of what a list of consoles shows, save output.
+    pub fn book(&self) -> Arc<ChangeBook> {
+        self.book.clone()
     }
 
     /// Follows the inventory until `token` is cancelled, and then stops every pump.
     pub async fn run(mut self, token: CancellationToken) {
         let mut inventory = self.hypervisor.inventory();
+        let reclaim = self.rings.clone().reclaim(self.directory(), token.clone());
+        self.tasks.spawn("reclaim", reclaim);
         loop {
             let now = inventory.borrow_and_update().clone();
             self.follow(&now, &token);
@@ -128,7 +141,7 @@ impl Registry {
 
     fn follow(&mut self, inventory: &Inventory, token: &CancellationToken) {
         let mut gone = std::mem::take(&mut self.driven);
-        let mut kept = BTreeMap::new();
+        let (mut kept, mut new) = (BTreeMap::new(), Vec::new());
         for vm in inventory.vms.values() {
             for device in &vm.consoles {
                 let id = ConsoleId {
@@ -136,10 +149,17 @@ impl Registry {
                     alias: device.alias.clone(),
                 };
                 let target = target(inventory, vm, device);
+                let capture = Capture::of(&self.config.capture, &id, &vm.name);
                 let driven = match gone.remove(&id) {
                     Some(driven) => driven,
-                    None => self.start(&id, &target, token),
+                    None => {
+                        new.push(id.clone());
+                        self.start(&id, &target, capture, token)
+                    }
                 };
+                if driven.target.borrow().vm_name != vm.name {
+                    driven.console.set_capture(capture);
+                }
                 driven.target.send_if_modified(|now| {
                     let news = *now != target;
                     *now = target;
@@ -150,19 +170,32 @@ impl Registry {
         }
         self.driven = kept;
         self.publish(inventory);
-        for (_, driven) in gone {
+        let went: Vec<_> = gone.keys().collect();
+        self.book.published(&new, &went, inventory.synced);
+        for (id, driven) in gone {
             driven.token.cancel();
-            driven.console.retire();
+            driven.console.retire(!inventory.vms.contains_key(&id.vm));
         }
     }
 
-    fn start(&self, id: &ConsoleId, target: &Target, token: &CancellationToken) -> Driven {
+    fn start(
+        &self,
+        id: &ConsoleId,
+        target: &Target,
+        capture: Capture,
+        token: &CancellationToken,
+    ) -> Driven {
+        let terms = Terms {
+            capture,
+            ring_bytes: self.config.ring_bytes,
+            max_viewers: self.config.max_viewers,
+            rings: self.rings.clone(),
+        };
         let console = Arc::new(Console::new(
             id.clone(),
             target.clone(),
-            self.config.ring_bytes,
-            self.config.max_viewers,
-            self.listed.clone(),
+            terms,
+            self.book.clone(),
             self.metrics.clone(),
         ));
         let (sender, receiver) = watch::channel(target.clone());
@@ -198,7 +231,6 @@ impl Registry {
             connected: inventory.connected,
         };
         self.directory.send_replace(Arc::new(directory));
-        self.listed.send_modify(|version| *version += 1);
     }
 }
 
@@ -210,6 +242,7 @@ fn target(inventory: &Inventory, vm: &Vm, device: &ConsoleDevice) -> Target {
         vm_name: vm.name.clone(),
         vm_state: vm.state,
         instance: vm.instance,
+        last_reset: vm.last_reset,
         device: device.clone(),
     }
 }

@@ -12,10 +12,11 @@ use crate::endpoint::Holder;
 
 impl Console {
     /// Changes the state, and tells what is new about it.
-    fn change(&self, change: impl FnOnce(&mut Shared)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut Shared)) {
         let mut shared = self.shared.lock();
-        let before = shared.state.clone();
+        let (before, untried) = (shared.state.clone(), shared.hold.untried);
         change(&mut shared);
+        let told = untried && !shared.hold.untried;
         let news = shared.state != before;
         shared.state_version += u64::from(news);
         if news && !shared.retired {
@@ -23,8 +24,10 @@ impl Console {
                 .state_changed(Some(&before), Some(&shared.state));
         }
         drop(shared);
-        if news {
+        if news || told {
             self.wake();
+        }
+        if news {
             self.list();
         }
     }
@@ -45,13 +48,16 @@ impl Console {
         } else {
             shared.state.vm_state
         };
-        let news = shared.state.vm_state != vm_state;
+        let booted = shared.note_boot(target);
+        let news = shared.state.vm_state != vm_state || booted;
         shared.state.vm_state = vm_state;
         shared.state_version += u64::from(news);
-        shared.target = target.clone();
+        let before = std::mem::replace(&mut shared.target, target.clone());
         drop(shared);
         self.wake();
-        self.list();
+        if news || before.vm_name != target.vm_name || before.device != target.device {
+            self.list();
+        }
     }
 
     /// The endpoint is attached: output flows from here on.
@@ -63,6 +69,7 @@ impl Console {
             shared.silent = (!shared.heard).then(SystemTime::now);
             shared.breaks = Some(Breaks::new());
             shared.displacing.end();
+            shared.hold.attached();
             shared.set_availability(Availability::Attached, "", None);
         });
         self.count_interruption(missing);
@@ -96,6 +103,7 @@ impl Console {
         self.change(|shared| {
             if shared.state.availability == Availability::HeldByOther {
                 shared.state.holder = holder;
+                shared.hold.untried = false;
             }
         });
     }
@@ -105,11 +113,15 @@ impl Console {
         self.change(|shared| shared.state.wedged_since = since);
     }
 
-    /// The console is no more: its viewers are told, and nobody can join.
-    pub(super) fn retire(&self) {
+    /// The console is no more, and its VM neither if `with_vm`: its viewers are told, and nobody
+    /// can join.
+    pub(super) fn retire(&self, with_vm: bool) {
         let mut shared = self.shared.lock();
         let counted = !std::mem::replace(&mut shared.retired, true);
         shared.gather.show_all(now());
+        if with_vm && shared.instance.is_some() {
+            shared.note_stop();
+        }
         shared.refuse_waiting_input(Reason::VmGone);
         if counted {
             self.metrics.state_changed(Some(&shared.state), None);
@@ -120,12 +132,15 @@ impl Console {
 }
 
 impl Shared {
-    fn set_availability(
+    pub(super) fn set_availability(
         &mut self,
         availability: Availability,
         detail: &str,
         next_try: Option<SystemTime>,
     ) {
+        let fresh = self.hold.untried;
+        // Who holds it is found out next, and told with it.
+        self.hold.untried = fresh && availability == Availability::HeldByOther;
         let generation = self.output.as_ref().map(|output| output.head().generation);
         let changed = self.state.availability != availability;
         let before = &self.state;
@@ -136,15 +151,17 @@ impl Shared {
             } else {
                 before.since
             },
+            checked: None,
             vm_state: before.vm_state,
             detail: detail.to_owned(),
             next_try,
-            holder: before.holder.clone().filter(|_| !changed),
+            holder: before.holder.clone().filter(|_| !changed && !fresh),
             silent_since: self
                 .silent
                 .filter(|_| availability == Availability::Attached),
             wedged_since: before.wedged_since,
-            generation,
+            generation: generation.or(before.generation),
+            booted: before.booted,
         };
         if changed && availability == Availability::HeldByOther {
             self.refuse_waiting_input(Reason::HeldByOther);

@@ -11,7 +11,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Console, ConsoleMetrics, Directory, Registry, RegistryConfig};
+use super::{ChangeBook, Console, ConsoleMetrics, Directory, Registry, RegistryConfig};
+use crate::config::{Capture, CaptureMode};
 use crate::core::id::{Alias, ConsoleId, VmUuid};
 use crate::endpoint::{
     Attachment, Claim, Direct, Endpoint, EndpointEnd, EndpointError, Holder, OutputSink, Source,
@@ -24,6 +25,9 @@ use crate::shutdown::Tasks;
 
 /// Far more than anything takes; time is paused anyway.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
+
+/// How long a console on demand is held after its last viewer.
+pub(crate) const LINGER: Duration = Duration::from_secs(300);
 
 /// What one does that may be done at once, or not at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -192,6 +196,7 @@ pub(crate) struct Host {
     pub(crate) inventory: watch::Sender<Arc<Inventory>>,
     pub(crate) directory: watch::Receiver<Arc<Directory>>,
     pub(crate) listed: watch::Receiver<u64>,
+    pub(crate) book: Arc<ChangeBook>,
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Metrics,
 }
@@ -245,6 +250,7 @@ pub(crate) fn vm(instance: Option<u64>) -> Vm {
             VmState::Off
         },
         instance: instance.map(Instance),
+        last_reset: None,
         consoles: vec![ConsoleDevice {
             alias: id().alias,
             kind: ConsoleKind::Serial,
@@ -266,7 +272,12 @@ pub(crate) fn inventory(vms: impl IntoIterator<Item = Vm>) -> Arc<Inventory> {
 }
 
 impl Host {
+    /// With a console that is held whenever it can be.
     pub(crate) fn start(instance: Option<u64>, ring_bytes: usize) -> Self {
+        Self::capturing(instance, ring_bytes, CaptureMode::Always)
+    }
+
+    pub(crate) fn capturing(instance: Option<u64>, ring_bytes: usize, mode: CaptureMode) -> Self {
         let (script, appetite) = (Arc::new(Script::default()), Arc::new(Semaphore::new(0)));
         let (sender, receiver) = watch::channel(inventory([vm(instance)]));
         let hypervisor = OneVm {
@@ -280,11 +291,18 @@ impl Host {
             RegistryConfig {
                 ring_bytes,
                 max_viewers: 4,
+                capture: Capture {
+                    mode,
+                    linger: LINGER,
+                    budget_bytes: 1 << 20,
+                    rules: Vec::new(),
+                },
             },
             ConsoleMetrics::register(metrics.registry()).expect("metrics"),
             tasks.clone(),
         );
-        let (directory, listed) = (registry.directory(), registry.listed());
+        let (directory, listed) = (registry.directory(), registry.book().news());
+        let book = registry.book();
         tasks.spawn("registry", registry.run(tasks.token()));
         Self {
             script,
@@ -292,6 +310,7 @@ impl Host {
             inventory: sender,
             directory,
             listed,
+            book,
             tasks,
             metrics,
         }

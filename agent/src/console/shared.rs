@@ -11,9 +11,11 @@ use tokio::sync::Notify;
 
 use super::MAX_ROSTER;
 use super::breaks::Breaks;
+use super::capture::{Capture, Hold};
 use super::displace::Displacing;
 use super::effects::Effects;
 use super::state::{Availability, ConsoleState, Participant, Roster, Target, WriterChange};
+use crate::core::budget::Budget;
 use crate::core::gather::Gather;
 use crate::core::id::{SessionId, StreamId};
 use crate::core::input::InputQueue;
@@ -46,6 +48,10 @@ pub(super) struct Seat {
     /// Wakes this session alone: its input got somewhere.
     pub(super) answers: Arc<Notify>,
     pub(super) order: u64,
+    /// Whether it ends when the VM that it watches, or waits for, stops.
+    pub(super) ends_when_stopped: bool,
+    /// The last generation of that VM's run, once it has stopped.
+    pub(super) stopped_in: Option<Generation>,
 }
 
 /// What pump and viewers share.
@@ -65,6 +71,8 @@ pub(super) struct Shared {
     /// When held-back output is due to be shown, if somebody waits for that.
     pub(super) gather_due: Option<Instant>,
     pub(super) instance: Option<Instance>,
+    /// The run of the VM whose start was seen, if that of the newest one was, and when.
+    pub(super) started: Option<(Instance, Instant)>,
     /// Whether output may be missing at the head: this instance was entered, and is not
     /// attached yet or any more.
     pub(super) missing: bool,
@@ -80,6 +88,8 @@ pub(super) struct Shared {
     /// The breaks that wait to be sent; `None` while not attached.
     pub(super) breaks: Option<Breaks>,
     pub(super) displacing: Displacing,
+    /// Whom the console is held for.
+    pub(super) hold: Hold,
     pub(super) effects: Effects,
     pub(super) next_order: u64,
     pub(super) last_output: Option<SystemTime>,
@@ -87,10 +97,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(target: Target) -> Self {
+    pub(super) fn new(target: Target, capture: Capture) -> Self {
         let state = ConsoleState {
             availability: Availability::Waiting,
             since: SystemTime::now(),
+            checked: None,
             vm_state: target.vm_state,
             detail: String::new(),
             next_try: None,
@@ -98,6 +109,7 @@ impl Shared {
             silent_since: None,
             wedged_since: None,
             generation: None,
+            booted: target.last_reset,
         };
         let nobody = WriterChange {
             writer: None,
@@ -118,6 +130,7 @@ impl Shared {
             gather: Gather::default(),
             gather_due: None,
             instance: None,
+            started: None,
             missing: false,
             complete: true,
             attachment: 0,
@@ -125,6 +138,7 @@ impl Shared {
             silent: None,
             breaks: None,
             displacing: Displacing::default(),
+            hold: Hold::new(capture),
             effects: Effects::default(),
             next_order: 0,
             last_output: None,
@@ -255,10 +269,13 @@ impl Shared {
 
     /// The instance is over. What it wrote while nobody was attached is missing.
     pub(super) fn end_instance(&mut self, reason: Reason) {
-        self.instance = None;
+        let ran = self.instance.take().is_some();
         self.refuse_waiting_input(reason);
         if !std::mem::replace(&mut self.complete, true) {
             self.interrupt();
+        }
+        if ran {
+            self.note_stop();
         }
     }
 
@@ -268,14 +285,17 @@ impl Shared {
         }
     }
 
-    pub(super) fn begin_generation(&mut self, ring_bytes: usize) {
+    pub(super) fn begin_generation(&mut self, ring_bytes: usize, budget: &Arc<Budget>) {
         // What was held back is the last of its generation.
         self.gather.show_all(now());
         let number: NonZeroU64 = rand::random();
         let generation = Generation::new(number);
         match self.output.as_mut() {
             Some(output) => output.begin(generation),
-            None => self.output = Some(OutputLog::new(ring_bytes, generation)),
+            None => {
+                let budget = Some(budget.clone());
+                self.output = Some(OutputLog::within(ring_bytes, budget, generation));
+            }
         }
         self.missing = false;
         self.state.generation = Some(generation);

@@ -26,7 +26,7 @@ pub enum Availability {
     Denied,
     /// The agent cannot serve this type of endpoint.
     Unsupported,
-    /// The way there broke; the agent tries again.
+    /// The way there broke; the agent tries again while somebody wants it.
     Lost,
 }
 
@@ -63,6 +63,8 @@ pub struct ConsoleState {
     pub availability: Availability,
     /// Since when.
     pub since: SystemTime,
+    /// When that was last seen, where it is [`Availability::Ready`].
+    pub checked: Option<SystemTime>,
     /// What the VM is doing.
     pub vm_state: VmState,
     /// One sentence for an operator, or nothing.
@@ -77,6 +79,8 @@ pub struct ConsoleState {
     pub wedged_since: Option<SystemTime>,
     /// The generation that output belongs to.
     pub generation: Option<Generation>,
+    /// When the VM was last started or reset, as far as that was seen.
+    pub booted: Option<SystemTime>,
 }
 
 /// What the hypervisor says of a console: where its pump ought to get it.
@@ -93,6 +97,8 @@ pub struct Target {
     pub vm_state: VmState,
     /// The run of its QEMU, while there is one.
     pub instance: Option<Instance>,
+    /// When that run was last reset, if it was seen to be.
+    pub last_reset: Option<SystemTime>,
     /// The console's device.
     pub device: ConsoleDevice,
 }

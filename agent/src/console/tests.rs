@@ -16,10 +16,13 @@ use crate::hypervisor::{Inventory, VmState};
 
 mod attaching;
 mod breaks;
+mod capture;
 mod effects;
 mod flags;
 mod held;
 mod input;
+mod listed;
+mod starts;
 mod viewers;
 
 fn request(claim: Option<Claim>) -> JoinRequest {
@@ -35,6 +38,8 @@ fn request(claim: Option<Claim>) -> JoinRequest {
         claim,
         takeover_reason: "it is mine".to_owned(),
         view_otherwise: false,
+        wait_for_start: false,
+        end_when_stopped: false,
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use super::MAX_FRAME;
+use super::capture::Demand;
 use super::live::Console;
 use super::shared::{Shared, at};
 use super::state::{ConsoleState, Participant, Roster, SideEffect, WriterChange};
@@ -64,6 +65,8 @@ pub struct Viewer {
     state_told: Option<u64>,
     /// How many side effects it was told of, or missed.
     effects_told: u64,
+    /// Keeps the console attached.
+    _demand: Demand,
 }
 
 impl Viewer {
@@ -73,6 +76,7 @@ impl Viewer {
         cursor: Cursor,
         answers: Arc<Notify>,
         changed: watch::Receiver<()>,
+        demand: Demand,
         shared: &Shared,
     ) -> Self {
         Self {
@@ -90,6 +94,7 @@ impl Viewer {
             roster_told: shared.roster_version,
             state_told: None,
             effects_told: shared.effects.count(),
+            _demand: demand,
         }
     }
 
@@ -120,6 +125,16 @@ impl Viewer {
 
     fn is_me(&self, participant: Option<&Participant>) -> bool {
         participant.is_some_and(|writer| writer.session == self.stream.session)
+    }
+
+    /// Whether the first that it is told of output is a gap at the very place where it begins,
+    /// which one that resumes there may have been told before.
+    pub fn begins_interrupted(&self) -> bool {
+        let shared = self.console.shared.lock();
+        match (&shared.output, &self.cursor) {
+            (Some(output), Some(cursor)) => output.begins_interrupted(cursor),
+            _ => false,
+        }
     }
 
     /// Who is attached, and the oldest position that is kept.
@@ -235,15 +250,31 @@ impl Viewer {
 
     fn output(&mut self, shared: &mut Shared, room: u64) -> Option<Item> {
         // The last words of a console that is gone come before its end, if there is room.
-        let ended = shared.retired.then_some(Item::Ended(Reason::VmGone));
+        let last = shared.seat(self.stream)?.stopped_in;
+        let why = if last.is_some() {
+            Reason::VmStopped
+        } else {
+            Reason::VmGone
+        };
+        let ended = shared.retired.then_some(Item::Ended(why));
         let (Some(cursor), Some(output)) = (self.cursor.as_mut(), shared.output.as_mut()) else {
             return ended;
         };
+        // Of a VM that only stopped, the last words wait for room, and the end for them.
+        if last.is_some_and(|last| output.is_told(cursor, last)) {
+            return Some(Item::Ended(Reason::VmStopped));
+        }
         if room == 0 {
             return ended;
         }
         let max = usize::try_from(room).unwrap_or(usize::MAX).min(MAX_FRAME);
-        let next = output.next(cursor, max, shared.gather.hidden());
+        // What belongs to another run is none of its last words.
+        let hidden = if last.is_some() {
+            0
+        } else {
+            shared.gather.hidden()
+        };
+        let next = output.next(cursor, max, hidden);
         self.position = cursor.position();
         if next != Next::Idle
             && let Some(until) = &mut self.answer_held

@@ -4,6 +4,9 @@
 //! happened is returned. That is what makes the promises about offsets and the
 //! writer's lease testable for any interleaving.
 
+pub mod budget;
+pub mod changes;
+pub mod deadlines;
 pub mod gather;
 pub mod id;
 pub mod input;
@@ -15,5 +18,6 @@ pub mod position;
 pub mod progress;
 pub mod reason;
 pub mod ring;
+pub mod selector;
 pub mod stamps;
 pub mod window;

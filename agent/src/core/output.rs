@@ -13,13 +13,22 @@
 //!
 //! This file refuses to wait, to wake anybody and to know the time.
 
+mod lines;
+mod start;
+
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::budget::Budget;
 use super::position::{Generation, Position};
 use super::ring::Ring;
 use super::stamps::{Stamp, Stamps};
+
+use self::start::Beginning;
+pub use lines::{LineScan, MAX_LINES_SCAN, MAX_TAIL_LINES};
+pub use start::Start;
 
 /// The most interruptions that are remembered within one ring. One more forgets the
 /// output before the oldest of them, as a gap whose length is not known.
@@ -72,21 +81,13 @@ pub enum Next {
     Idle,
 }
 
-/// Where a viewer begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// With what comes from now on.
-    Live,
-    /// So many bytes before that, as far as the current generation is kept.
-    TailBytes(u64),
-}
-
 /// A viewer's place. To be given back with [`OutputLog::close`].
 #[derive(Debug)]
 pub struct Cursor {
     position: Position,
     /// The first interruption that this viewer has yet to be told of.
     interruption: u64,
+    beginning: Beginning,
 }
 
 impl Cursor {
@@ -111,6 +112,10 @@ struct Kept {
     next_interruption: u64,
     /// Interruptions below this number went with the output around them.
     forgotten_interruptions: u64,
+    /// Where the newest of those was.
+    forgotten_at: Option<u64>,
+    /// Where output of the newest boot begins, if one was seen.
+    boot: Option<u64>,
     cursors: usize,
 }
 
@@ -118,6 +123,7 @@ struct Kept {
 #[derive(Debug)]
 pub struct OutputLog {
     limit: usize,
+    budget: Option<Arc<Budget>>,
     previous: Option<Kept>,
     current: Kept,
 }
@@ -125,10 +131,16 @@ pub struct OutputLog {
 impl OutputLog {
     /// Begins with an empty first generation. Each generation keeps at most `limit` bytes.
     pub fn new(limit: usize, generation: Generation) -> Self {
+        Self::within(limit, None, generation)
+    }
+
+    /// As [`OutputLog::new`], and together only as much as `budget`, if there is one, has left.
+    pub fn within(limit: usize, budget: Option<Arc<Budget>>, generation: Generation) -> Self {
         Self {
             limit,
             previous: None,
-            current: Kept::new(limit, generation),
+            current: Kept::new(limit, budget.clone(), generation),
+            budget,
         }
     }
 
@@ -157,11 +169,30 @@ impl OutputLog {
                 .map_or(0, |kept| kept.ring.allocated())
     }
 
-    /// Adds bytes that were read at `time`.
-    pub fn append(&mut self, bytes: &[u8], time: Stamp) {
-        self.current.ring.append(bytes);
+    /// Adds bytes that were read at `time`. Returns whether the ring was to grow for them and
+    /// could not, for the first time since [`OutputLog::take_wanted`].
+    pub fn append(&mut self, bytes: &[u8], time: Stamp) -> bool {
+        let denied = self.current.ring.append(bytes);
         self.current.stamps.appended(self.current.ring.end(), time);
         self.current.forget_passed_interruptions();
+        denied
+    }
+
+    /// How many more bytes of memory it asked for in vain since this was last asked.
+    pub const fn take_wanted(&mut self) -> usize {
+        self.current.ring.take_wanted()
+    }
+
+    /// Allows it so many bytes of memory. If it has more, it forgets the oldest output, of the
+    /// previous generation first, and gives memory back.
+    pub fn allow(&mut self, bytes: usize) {
+        let current = self.current.ring.allocated();
+        let mut left = bytes;
+        if let Some(previous) = &mut self.previous {
+            previous.allow(bytes.saturating_sub(current));
+            left = bytes.saturating_sub(previous.ring.allocated());
+        }
+        self.current.allow(left);
     }
 
     /// Says that bytes of unknown number are missing at the head.
@@ -171,38 +202,35 @@ impl OutputLog {
 
     /// Ends the current generation and begins another.
     pub fn begin(&mut self, generation: Generation) {
-        let ended = std::mem::replace(&mut self.current, Kept::new(self.limit, generation));
+        let ended = std::mem::replace(
+            &mut self.current,
+            Kept::new(self.limit, self.budget.clone(), generation),
+        );
         self.previous = (ended.cursors > 0).then_some(ended);
-    }
-
-    /// A new viewer's place.
-    pub fn open(&mut self, start: Start) -> Cursor {
-        let kept = &mut self.current;
-        let back = match start {
-            Start::Live => 0,
-            Start::TailBytes(bytes) => bytes,
-        };
-        let offset = kept.ring.end().saturating_sub(back).max(kept.ring.oldest());
-        kept.cursors += 1;
-        let told = kept.interruptions.iter().find(|i| i.offset > offset);
-        let interruption = told.map_or(kept.next_interruption, |i| i.number);
-        Cursor {
-            position: Position {
-                generation: kept.generation,
-                offset,
-            },
-            interruption,
-        }
     }
 
     /// Takes a viewer's place back.
     pub fn close(&mut self, cursor: Cursor) {
-        self.leave(cursor.position.generation);
+        if cursor.beginning != Beginning::Nowhere {
+            self.leave(cursor.position.generation);
+        }
+    }
+
+    /// The VM was started or reset at `time`: that is where its output since then begins, or a
+    /// little before (see [`Stamps::since`]). Marks the newest boot of the current generation.
+    pub fn boot(&mut self, time: Stamp) {
+        let kept = &mut self.current;
+        let since = kept.stamps.since(time).min(kept.ring.end());
+        kept.boot = Some(since.max(kept.boot.unwrap_or(0)));
     }
 
     /// What comes next for this viewer, at most `max` bytes of it and without the `hidden`
     /// newest of the current generation; the cursor moves on.
     pub fn next(&mut self, cursor: &mut Cursor, max: usize, hidden: usize) -> Next {
+        let beginning = std::mem::take(&mut cursor.beginning);
+        if beginning == Beginning::Nowhere {
+            return self.skip(cursor);
+        }
         let in_previous = match &self.previous {
             Some(kept) => kept.generation == cursor.position.generation,
             None => false,
@@ -214,7 +242,7 @@ impl OutputLog {
         };
         match kept {
             Some(kept) if kept.generation == cursor.position.generation => {
-                match kept.next(cursor, max, hidden) {
+                match kept.next(cursor, max, hidden, beginning) {
                     Next::Idle if in_previous => self.follow(cursor),
                     next => next,
                 }
@@ -234,6 +262,7 @@ impl OutputLog {
         *cursor = Cursor {
             position: started,
             interruption: 0,
+            beginning: Beginning::Told,
         };
         Next::GenerationStarted(started)
     }
@@ -247,6 +276,7 @@ impl OutputLog {
         *cursor = Cursor {
             position: to,
             interruption,
+            beginning: Beginning::Told,
         };
         Next::Gap(Gap {
             from,
@@ -273,16 +303,23 @@ impl OutputLog {
 }
 
 impl Kept {
-    fn new(limit: usize, generation: Generation) -> Self {
+    fn new(limit: usize, budget: Option<Arc<Budget>>, generation: Generation) -> Self {
         Self {
             generation,
-            ring: Ring::new(limit),
+            ring: Ring::within(limit, budget),
             stamps: Stamps::default(),
             interruptions: VecDeque::new(),
             next_interruption: 0,
             forgotten_interruptions: 0,
+            forgotten_at: None,
+            boot: None,
             cursors: 0,
         }
+    }
+
+    fn allow(&mut self, bytes: usize) {
+        self.ring.allow(bytes);
+        self.forget_passed_interruptions();
     }
 
     fn interrupt(&mut self) {
@@ -299,7 +336,7 @@ impl Kept {
         if self.interruptions.len() == MAX_INTERRUPTIONS
             && let Some(passed) = self.interruptions.pop_front()
         {
-            self.forgotten_interruptions = passed.number + 1;
+            self.forget(&passed);
             self.ring.forget_before(passed.offset);
         }
         self.interruptions.push_back(Interruption {
@@ -312,18 +349,32 @@ impl Kept {
     fn forget_passed_interruptions(&mut self) {
         let oldest = self.ring.oldest();
         while let Some(passed) = self.interruptions.pop_front_if(|i| i.offset < oldest) {
-            self.forgotten_interruptions = passed.number + 1;
+            self.forget(&passed);
         }
     }
 
-    fn next(&mut self, cursor: &mut Cursor, max: usize, hidden: usize) -> Next {
+    const fn forget(&mut self, passed: &Interruption) {
+        self.forgotten_interruptions = passed.number + 1;
+        self.forgotten_at = Some(passed.offset);
+    }
+
+    fn next(
+        &mut self,
+        cursor: &mut Cursor,
+        max: usize,
+        hidden: usize,
+        beginning: Beginning,
+    ) -> Next {
+        if beginning == Beginning::NoBoot {
+            return Next::Gap(self.before_boot(cursor));
+        }
         let at = cursor.position;
         let oldest = self.ring.oldest();
         let passed = cursor.interruption < self.forgotten_interruptions;
         if at.offset < oldest || passed {
             cursor.interruption = cursor.interruption.max(self.forgotten_interruptions);
             let to = Position {
-                offset: self.overtake(at.offset, cursor.interruption),
+                offset: self.overtake(at.offset, cursor.interruption, beginning),
                 ..at
             };
             // An interruption that is forgotten lay within: nobody knows how much was lost.
@@ -364,12 +415,16 @@ impl Kept {
 
     /// Where a viewer at `offset` that was overrun goes on: a little above the ring's edge,
     /// lest the next bytes overrun it again, but past no interruption from `interruption` on.
-    fn overtake(&self, offset: u64, interruption: u64) -> u64 {
+    /// A viewer that only begins gets all that is kept.
+    fn overtake(&self, offset: u64, interruption: u64, beginning: Beginning) -> u64 {
         let oldest = self.ring.oldest();
         if offset >= oldest {
             return offset;
         }
-        let margin = (self.ring.end() - oldest) / OVERRUN_MARGIN;
+        let margin = match beginning {
+            Beginning::Placed => 0,
+            _ => (self.ring.end() - oldest) / OVERRUN_MARGIN,
+        };
         let mut ahead = self
             .interruptions
             .iter()

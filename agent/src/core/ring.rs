@@ -3,7 +3,12 @@
 //! It keeps the newest bytes and forgets the oldest. It knows nothing of readers:
 //! whoever reads brings an offset, and sees by [`Ring::oldest`] whether it came too late.
 
-/// What a ring allocates at first, in bytes; it doubles from there up to its limit.
+use std::sync::Arc;
+
+use super::budget::{Budget, Share};
+
+/// What a ring allocates at first, in bytes; it doubles from there up to its limit, as far as
+/// the budget of all rings allows.
 pub const FIRST_ALLOCATION: usize = 4096;
 
 /// A bounded byte ring with absolute offsets. Its memory is at most its limit.
@@ -11,7 +16,12 @@ pub const FIRST_ALLOCATION: usize = 4096;
 pub struct Ring {
     /// The byte with offset `o` is at index `o % buffer.len()`.
     buffer: Box<[u8]>,
+    share: Share,
     limit: usize,
+    /// How large it may become until it is allowed more.
+    allowed: usize,
+    /// How much larger it was to become when it was denied that; 0 if it was not.
+    wanted: usize,
     oldest: u64,
     end: u64,
 }
@@ -19,9 +29,18 @@ pub struct Ring {
 impl Ring {
     /// An empty ring that will keep at most `limit` bytes (at least 1).
     pub fn new(limit: usize) -> Self {
+        Self::within(limit, None)
+    }
+
+    /// As [`Ring::new`], and only as much as `budget`, if there is one, has left.
+    pub fn within(limit: usize, budget: Option<Arc<Budget>>) -> Self {
+        let limit = limit.max(1);
         Self {
             buffer: Box::default(),
-            limit: limit.max(1),
+            share: Share::of(budget),
+            limit,
+            allowed: limit,
+            wanted: 0,
             oldest: 0,
             end: 0,
         }
@@ -42,9 +61,10 @@ impl Ring {
         self.buffer.len()
     }
 
-    /// Appends `bytes`, forgetting the oldest as needed.
-    pub fn append(&mut self, bytes: &[u8]) {
-        self.grow_for(bytes.len());
+    /// Appends `bytes`, forgetting the oldest as needed. Returns whether it was to grow for
+    /// them and could not, for the first time since [`Ring::take_wanted`].
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        let denied = self.grow_for(bytes.len());
         let kept = &bytes[bytes.len().saturating_sub(self.buffer.len())..];
         let first_kept = self.end + (bytes.len() - kept.len()) as u64;
         self.copy_in(first_kept, kept);
@@ -52,6 +72,22 @@ impl Ring {
         self.oldest = self
             .oldest
             .max(self.end.saturating_sub(self.buffer.len() as u64));
+        denied
+    }
+
+    /// How much larger it was to become when it could not, in bytes, since this was last asked.
+    pub const fn take_wanted(&mut self) -> usize {
+        std::mem::replace(&mut self.wanted, 0)
+    }
+
+    /// Allows it so many bytes of memory. If it has more, it forgets its oldest bytes and gives
+    /// memory back.
+    pub fn allow(&mut self, bytes: usize) {
+        self.allowed = bytes.min(self.limit);
+        if self.allowed < self.buffer.len() {
+            self.resize(self.allowed);
+            self.share.resize(self.allowed);
+        }
     }
 
     /// Forgets everything before `offset`.
@@ -83,29 +119,52 @@ impl Ring {
         (offset % self.buffer.len() as u64) as usize
     }
 
-    /// Makes room for `more` bytes beside those kept, as far as the limit goes.
-    fn grow_for(&mut self, more: usize) {
+    /// Makes room for `more` bytes beside those kept, as far as limit and budget go. Returns
+    /// whether they did not go far enough, for the first time.
+    fn grow_for(&mut self, more: usize) -> bool {
         let kept = (self.end - self.oldest) as usize;
-        let wanted = kept.saturating_add(more).min(self.limit);
-        if wanted <= self.buffer.len() {
-            return;
+        let needed = kept.saturating_add(more).min(self.limit);
+        let before = self.buffer.len();
+        if needed <= before {
+            return false;
         }
-        let size = wanted
+        let size = needed
             .next_power_of_two()
             .max(FIRST_ALLOCATION)
             .min(self.limit);
-        let mut larger = Self {
-            buffer: vec![0; size].into_boxed_slice(),
-            limit: self.limit,
-            oldest: self.oldest,
-            end: self.end,
-        };
-        if kept > 0 {
-            let (first, second) = self.read(self.oldest, kept);
-            larger.copy_in(self.oldest, first);
-            larger.copy_in(self.oldest + first.len() as u64, second);
+        let mut granted = size.min(self.allowed);
+        while granted > before && !self.share.resize(granted) {
+            granted /= 2;
         }
-        *self = larger;
+        if granted > before {
+            self.resize(granted);
+        }
+        if granted == size {
+            self.wanted = 0;
+            return false;
+        }
+        std::mem::replace(&mut self.wanted, size - self.buffer.len()) == 0
+    }
+
+    /// Makes the buffer so large, in place: a copy beside it would need the memory twice. Keeps
+    /// the newest bytes that fit.
+    fn resize(&mut self, size: usize) {
+        let kept = (self.end - self.oldest).min(size as u64);
+        self.oldest = self.end - kept;
+        let mut buffer = std::mem::take(&mut self.buffer).into_vec();
+        if !buffer.is_empty() {
+            let begin = self.oldest % buffer.len() as u64;
+            buffer.rotate_left(begin as usize);
+        }
+        buffer.truncate(size);
+        buffer.shrink_to_fit();
+        buffer.reserve_exact(size - buffer.len());
+        buffer.resize(size, 0);
+        if size > 0 {
+            let begin = self.oldest % size as u64;
+            buffer.rotate_right(begin as usize);
+        }
+        self.buffer = buffer.into_boxed_slice();
     }
 
     /// Copies `bytes`, at most the buffer's length, to where `offset` belongs.
@@ -156,7 +215,94 @@ mod tests {
         assert_eq!(read(&ring, 0, 99), b"");
     }
 
+    #[test]
+    fn a_ring_that_may_not_grow_forgets_its_oldest_and_says_so_once() {
+        let budget = Arc::new(Budget::new(FIRST_ALLOCATION));
+        let mut first = Ring::within(1 << 20, Some(budget.clone()));
+        let mut second = Ring::within(1 << 20, Some(budget.clone()));
+        assert!(!first.append(b"first"));
+        assert!(second.append(b"second"), "nothing is left for it");
+        assert!(!second.append(b"again"), "that was said");
+        assert_eq!((second.oldest(), second.end()), (11, 11));
+        assert_eq!(second.take_wanted(), FIRST_ALLOCATION);
+        assert!(second.append(b"again"));
+        drop(first);
+        assert!(!second.append(b"0123"));
+        assert_eq!(read(&second, 0, 99), b"0123");
+        assert_eq!(second.take_wanted(), 0);
+        drop(second);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_ring_that_is_allowed_less_grows_again_when_it_is_allowed_more() {
+        let mut ring = Ring::new(1 << 20);
+        ring.append(&[b'x'; 10_000]);
+        ring.allow(100);
+        assert_eq!((ring.allocated(), ring.oldest()), (100, 9900));
+        assert!(ring.append(&[b'y'; 10_000]));
+        assert_eq!(ring.allocated(), 100);
+        let wanted = ring.take_wanted();
+        ring.allow(ring.allocated() + wanted);
+        assert!(!ring.append(&[b'z'; 10_000]));
+        assert_eq!(read(&ring, 20_000, 99_999), [b'z'; 10_000]);
+    }
+
+    /// What may happen to a ring of several with one budget.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Append(usize, Vec<u8>),
+        Allow(usize, usize),
+        Forget(usize, u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let bytes = prop::collection::vec(any::<u8>(), 0..5000);
+        prop_oneof![
+            3 => (0..3_usize, bytes).prop_map(|(ring, bytes)| Step::Append(ring, bytes)),
+            1 => (0..3_usize, 0..9000_usize).prop_map(|(ring, bytes)| Step::Allow(ring, bytes)),
+            1 => (0..3_usize, 0..20_000_u64).prop_map(|(ring, to)| Step::Forget(ring, to)),
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn rings_keep_their_newest_bytes_at_their_offsets_and_never_pass_the_budget(
+            budget in 0..20_000_usize,
+            steps in prop::collection::vec(step(), 0..40),
+        ) {
+            let budget = Arc::new(Budget::new(budget));
+            let mut rings: Vec<_> = (0..3)
+                .map(|_| (Ring::within(8192, Some(budget.clone())), Vec::new()))
+                .collect();
+            for step in steps {
+                match step {
+                    Step::Append(which, bytes) => {
+                        let (ring, all) = &mut rings[which];
+                        let before = ring.oldest();
+                        ring.append(&bytes);
+                        all.extend_from_slice(&bytes);
+                        prop_assert!(ring.oldest() == before || ring.end() - ring.oldest() == ring.allocated() as u64);
+                    }
+                    Step::Allow(which, bytes) => {
+                        let ring = &mut rings[which].0;
+                        let kept = ring.end() - ring.oldest();
+                        ring.allow(bytes);
+                        prop_assert!(ring.allocated() <= bytes.min(8192));
+                        prop_assert_eq!(ring.end() - ring.oldest(), kept.min(bytes as u64).min(8192));
+                    }
+                    Step::Forget(which, to) => rings[which].0.forget_before(to),
+                }
+                let held: usize = rings.iter().map(|(ring, _)| ring.allocated()).sum();
+                prop_assert_eq!(budget.used(), held);
+                prop_assert!(held <= budget.limit());
+                for (ring, all) in &rings {
+                    let oldest = ring.oldest() as usize;
+                    prop_assert_eq!(read(ring, 0, usize::MAX), &all[oldest..]);
+                }
+            }
+        }
+
         #[test]
         fn it_keeps_the_newest_bytes_at_their_offsets_within_its_limit(
             limit in 1usize..9000,

@@ -41,6 +41,16 @@ impl Stamps {
         }
     }
 
+    /// Where what was read at `time` or later begins. What shares a stamp with it, and so was
+    /// read up to [`SHARED_MICROS`] before, or longer before where stamps were thinned out,
+    /// counts as of it: never too little.
+    pub fn since(&self, time: Stamp) -> u64 {
+        let mut newest_first = self.marks.iter().rev();
+        newest_first
+            .find(|(_, _, newest)| *newest < time)
+            .map_or(0, |(end, ..)| *end)
+    }
+
     /// About when the byte before `end` was read.
     pub fn at(&self, end: u64) -> Stamp {
         let index = self.marks.partition_point(|(covered, ..)| *covered < end);
@@ -64,6 +74,23 @@ mod tests {
         assert_eq!(stamps.at(5), Stamp(1_000_500));
         assert_eq!(stamps.at(20), Stamp(1_000_500));
         assert_eq!(stamps.at(21), Stamp(5_000_000));
+    }
+
+    #[test]
+    fn what_was_read_since_a_time_begins_with_the_stamp_that_has_it() {
+        let mut stamps = Stamps::default();
+        assert_eq!(stamps.since(Stamp(1)), 0);
+        stamps.appended(10, Stamp(1_000_000));
+        stamps.appended(20, Stamp(2_000_000));
+        stamps.appended(30, Stamp(2_000_500));
+        assert_eq!(stamps.since(Stamp(500_000)), 0);
+        assert_eq!(stamps.since(Stamp(1_500_000)), 10);
+        assert_eq!(
+            stamps.since(Stamp(2_000_200)),
+            10,
+            "rather more than too little"
+        );
+        assert_eq!(stamps.since(Stamp(3_000_000)), 30);
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub enum Code {
     EndpointLost,
     /// Nothing was seen of the guest since its console was attached.
     GuestSilent,
+    /// Nobody views the console, so nothing was read of it.
+    NotCaptured,
     /// The firmware or boot loader wrote, and nothing since.
     FirmwareOnly,
     /// The kernel wrote, and nothing asks for a login or answers.

@@ -11,6 +11,7 @@ pub mod qemu;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 
@@ -33,14 +34,19 @@ pub enum VmState {
     Crashed,
     /// It is shutting down.
     Stopping,
+    /// It went on to another host; what of it is left here does nothing any more.
+    Moved,
     /// Not known.
     Unknown,
 }
 
 impl VmState {
-    /// Whether a QEMU process is there, and with it a console to attach.
+    /// Whether a QEMU process may be there, and with it a console to attach.
     pub const fn has_console(self) -> bool {
-        matches!(self, Self::Running | Self::Paused | Self::Stopping)
+        matches!(
+            self,
+            Self::Running | Self::Paused | Self::Stopping | Self::Moved
+        )
     }
 }
 
@@ -95,6 +101,8 @@ pub struct Vm {
     pub state: VmState,
     /// The run of its QEMU, while there is one.
     pub instance: Option<Instance>,
+    /// When that run was last seen to be reset, by the agent's clock, if it was.
+    pub last_reset: Option<SystemTime>,
     /// Its consoles, in the definition's order.
     pub consoles: Vec<ConsoleDevice>,
 }

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Line;
+use super::last_heard::LastHeard;
 use super::ledger::Ledger;
+use super::timers;
 use crate::console::{Console, WriterAnswer};
+use crate::core::deadlines::Due;
 use crate::core::id::StreamId;
 use crate::core::lease::{Claim, Epoch};
 use crate::core::position::Position;
@@ -23,7 +26,10 @@ pub struct Inbound {
     console: Arc<Console>,
     line: Arc<Line>,
     ledger: Arc<Ledger>,
-    heard: AtomicBool,
+    /// Whether the client said anything since its first message.
+    answered: AtomicBool,
+    /// The client's own signs of life, if it promised a heartbeat.
+    heartbeat: Option<LastHeard>,
 }
 
 impl Inbound {
@@ -32,20 +38,51 @@ impl Inbound {
         console: Arc<Console>,
         line: Arc<Line>,
         ledger: Arc<Ledger>,
+        heartbeat: Option<LastHeard>,
     ) -> Self {
         Self {
             stream,
             console,
             line,
             ledger,
-            heard: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
+            heartbeat,
         }
     }
 
     /// The client said something after its first message: it was told its new resume token.
-    pub fn heard(&self) {
-        if !self.heard.swap(true, Ordering::Relaxed) {
+    pub fn answered(&self) {
+        if !self.answered.swap(true, Ordering::Relaxed) {
             self.ledger.heard(self.stream);
+        }
+    }
+
+    /// A message came, whatever it is. `active`: it shows that somebody is at work, and not
+    /// only that the client is alive.
+    pub fn heard(&self, active: bool) {
+        self.line.timers.heard(active);
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.note();
+        }
+    }
+
+    /// Ends the session when its time is over, and has it warned before; waits for ever if
+    /// its time is not limited. Here and not where the client is written to, so that one that
+    /// does not read loses its lease in time too.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost: to be called again.
+    pub async fn expired(&self) {
+        loop {
+            match self.line.timers.due().await {
+                Due::Warning => self.line.news.notify_one(),
+                Due::End(Reason::TransportLost, length) => {
+                    return self.lost(&timers::detail(Reason::TransportLost, length));
+                }
+                Due::End(reason, length) => {
+                    return self.close(reason, &timers::detail(reason, length));
+                }
+            }
         }
     }
 

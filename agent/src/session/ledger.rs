@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::last_heard::LastHeard;
 use super::metrics::{Record, SessionMetrics};
+use super::timers::Timers;
 use super::token::Token;
 use super::{Line, ResumeError};
 use crate::console::{Console, Viewer};
@@ -37,6 +38,7 @@ struct Entry {
     console: Arc<Console>,
     proxy: PeerIdentity,
     record: Record,
+    timers: Arc<Timers>,
     /// Its newest stream.
     stream: u32,
     state: State,
@@ -103,6 +105,7 @@ pub(super) struct Resumed {
     pub(super) console: Arc<Console>,
     pub(super) stream: StreamId,
     pub(super) token: Token,
+    pub(super) timers: Arc<Timers>,
     /// The place of the stream before, to be given up once there is another.
     pub(super) before: Option<Box<Viewer>>,
 }
@@ -141,6 +144,7 @@ impl Ledger {
             console,
             proxy,
             record,
+            timers: line.timers.clone(),
             stream: StreamId::first(session).number,
             state: State::Running(line),
             token,
@@ -187,7 +191,7 @@ impl Ledger {
             session,
             number: entry.stream,
         };
-        let console = entry.console.clone();
+        let (console, timers) = (entry.console.clone(), entry.timers.clone());
         let state = std::mem::replace(&mut entry.state, State::Resuming);
         if let Some(other) = other {
             entries.tokens.remove(&other);
@@ -212,6 +216,7 @@ impl Ledger {
             console,
             stream,
             token: next,
+            timers,
             before,
         })
     }

@@ -20,6 +20,7 @@ mod last_heard;
 mod ledger;
 mod metrics;
 mod outbound;
+mod timers;
 mod token;
 
 use std::sync::Arc;
@@ -36,16 +37,29 @@ pub use outbound::{Closed, Event, Session};
 pub use token::{TOKEN_BYTES, Token};
 
 use self::ledger::{Ledger, Resumed};
+use self::timers::Timers;
 use crate::console::{
-    Console, JoinError, JoinRequest, Participant, RejoinRequest, Rejoined, Roster, Viewer,
+    Console, Demand, JoinError, JoinRequest, Participant, RejoinRequest, Rejoined, Roster, Viewer,
     WriterAnswer,
 };
+use crate::core::deadlines::TimeLimits;
 use crate::core::id::{PeerIdentity, SessionId};
 use crate::core::lease::{Claim, Epoch};
 use crate::core::output::Start;
 use crate::core::position::Position;
 use crate::core::reason::Reason;
 use crate::core::window::OutputWindow;
+
+/// What to do when output is missing that a caller should have got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnGap {
+    /// Tell it, and go on.
+    #[default]
+    Note,
+    /// Tell it, and end. But for a gap without length at the very place where the session begins:
+    /// one that resumes after such a gap is told it again, and would never get any further.
+    Close,
+}
 
 /// How a caller wants to use a console.
 #[derive(Clone, Debug)]
@@ -62,10 +76,25 @@ pub struct OpenRequest {
     pub displace_holder: bool,
     /// Where it begins.
     pub start: Start,
-    /// How many bytes of output may go unacknowledged; `None` for as many as HTTP/2 takes.
-    pub output_window: Option<u64>,
+    /// If the VM is off, open and wait for it.
+    pub wait_for_start: bool,
+    /// End when the VM stops.
+    pub end_when_stopped: bool,
     /// Which session is to be taken up again; `None` for a new one.
     pub resume: Option<Token>,
+    /// What holds for the stream alone.
+    pub client: ClientRules,
+}
+
+/// What a client asks for, or promises, for one stream.
+#[derive(Clone, Debug)]
+pub struct ClientRules {
+    /// What to do when output is missing.
+    pub on_gap: OnGap,
+    /// How many bytes of output may go unacknowledged; `None` for as many as HTTP/2 takes.
+    pub output_window: Option<u64>,
+    /// How often it will send something; `None`: it promises nothing.
+    pub heartbeat: Option<Duration>,
     /// The connection's last sign of life.
     pub heard: LastHeard,
 }
@@ -91,6 +120,10 @@ pub struct Opened {
     pub next_input: u64,
     /// What the session is taken up again with.
     pub token: Token,
+    /// When the session is over at the latest, if it may not last for ever.
+    pub expires: Option<SystemTime>,
+    /// The heartbeat that it promised.
+    pub heartbeat: Option<Duration>,
 }
 
 /// Why a session could not be taken up again.
@@ -164,15 +197,20 @@ pub(crate) struct Mailbox {
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) mailbox: Mutex<Mailbox>,
+    /// The session's, whichever stream it goes by.
+    pub(crate) timers: Arc<Timers>,
     /// Wakes the outbound direction.
     pub(crate) news: Notify,
 }
 
 impl Line {
-    fn new(window: OutputWindow) -> Arc<Self> {
+    /// Of a stream that begins.
+    fn new(viewer: &Viewer, client: &ClientRules, timers: Arc<Timers>) -> Arc<Self> {
+        timers.stream_begins(client.heartbeat);
         Arc::new(Self {
+            timers,
             mailbox: Mutex::new(Mailbox {
-                window,
+                window: OutputWindow::new(client.output_window, viewer.position()),
                 pong: None,
                 writer_answer: None,
                 closing: None,
@@ -198,6 +236,7 @@ impl Line {
 pub struct Sessions {
     permits: Arc<Semaphore>,
     limit: usize,
+    times: TimeLimits,
     draining: CancellationToken,
     metrics: SessionMetrics,
     ledger: Arc<Ledger>,
@@ -217,10 +256,18 @@ impl Sessions {
         Self {
             permits: Arc::new(Semaphore::new(limit)),
             limit,
+            times: TimeLimits::default(),
             draining,
             metrics,
             ledger,
         }
+    }
+
+    /// Sessions end that are idle for too long, or last too long.
+    #[must_use]
+    pub const fn with_times(mut self, times: TimeLimits) -> Self {
+        self.times = times;
+        self
     }
 
     /// Ends sessions that nobody took up again in their time, until the agent stops.
@@ -240,8 +287,9 @@ impl Sessions {
     }
 
     /// Opens a session at `console`, or takes one up again. What comes from the client goes to
-    /// the second half, what goes to it comes from the first. Waits for nothing, unless a
-    /// process outside the agent is to be displaced: then 10 seconds at most.
+    /// the second half, what goes to it comes from the first. Waits for a console that nobody
+    /// wanted to be attached, 10 seconds at most, and as long for a process outside the agent to
+    /// be displaced.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -257,7 +305,7 @@ impl Sessions {
             return Err(OpenError::Draining);
         }
         match request.resume {
-            Some(token) => self.resume(console, &request, token),
+            Some(token) => self.resume(console, request, token),
             None => self.begin(console, request).await,
         }
     }
@@ -281,7 +329,11 @@ impl Sessions {
             claim: request.claim,
             takeover_reason: request.takeover_reason,
             view_otherwise: request.view_otherwise,
+            wait_for_start: request.wait_for_start,
+            end_when_stopped: request.end_when_stopped,
         };
+        // Until the viewer has its own.
+        let _demand = self.attach(console).await?;
         if request.displace_holder {
             self.displace(console, &join).await?;
         }
@@ -291,19 +343,20 @@ impl Sessions {
             }
             joined => joined,
         }?;
-        let line = Line::new(OutputWindow::new(request.output_window, viewer.position()));
+        let timers = Arc::new(Timers::new(self.times));
+        let line = Line::new(&viewer, &request.client, timers);
         let (id, proxy) = (console.id().clone(), request.proxy);
         let record = self.metrics.opened(session, id, proxy.clone(), permit);
         let token = self
             .ledger
             .begin(session, console.clone(), proxy, record, line.clone());
-        Ok(self.stream(viewer, line, (0, token), request.heard))
+        Ok(self.stream(viewer, line, (0, token), request.client))
     }
 
     fn resume(
         &self,
         console: &Arc<Console>,
-        request: &OpenRequest,
+        request: OpenRequest,
         token: Token,
     ) -> Result<(Opened, Session, Inbound), OpenError> {
         let resumed = self.ledger.resume(token, &request.proxy, console.id())?;
@@ -311,12 +364,14 @@ impl Sessions {
             console,
             stream,
             token,
+            timers,
             before,
         } = resumed;
         let rejoin = RejoinRequest {
             stream,
             start: request.start,
             claim: request.claim,
+            end_when_stopped: request.end_when_stopped,
         };
         let rejoined = console.rejoin(&rejoin);
         // The rings are kept for its place until there is another.
@@ -328,15 +383,14 @@ impl Sessions {
                 return Err(error.into());
             }
         };
-        let line = Line::new(OutputWindow::new(request.output_window, viewer.position()));
+        let line = Line::new(&viewer, &request.client, timers);
         if !self.ledger.runs(stream, &line) {
             line.close(
                 Reason::Superseded,
                 "the session was taken up by another stream",
             );
         }
-        let heard = request.heard.clone();
-        Ok(self.stream(viewer, line, (next_input, token), heard))
+        Ok(self.stream(viewer, line, (next_input, token), request.client))
     }
 
     /// The two halves of a stream, and what its client is told first.
@@ -345,7 +399,7 @@ impl Sessions {
         viewer: Viewer,
         line: Arc<Line>,
         (next_input, token): (u64, Token),
-        heard: LastHeard,
+        client: ClientRules,
     ) -> (Opened, Session, Inbound) {
         let (roster, oldest) = viewer.surroundings();
         let stream = viewer.stream();
@@ -360,10 +414,16 @@ impl Sessions {
             roster,
             next_input,
             token,
+            expires: line.timers.expires(),
+            heartbeat: client.heartbeat,
         };
-        let inbound = Inbound::new(stream, console, line.clone(), self.ledger.clone());
+        // A client that promised to be heard is not heard by what its nearest hop does.
+        let own = client.heartbeat.map(|_| LastHeard::now());
+        let heard = own.clone().unwrap_or(client.heard);
         let (ledger, draining) = (self.ledger.clone(), self.draining.clone());
-        let session = Session::new(viewer, line, ledger, heard, draining);
+        let inbound = Inbound::new(stream, console, line.clone(), ledger.clone(), own);
+        let ends_at_gaps = client.on_gap == OnGap::Close;
+        let session = Session::new(viewer, line, ledger, heard, draining, ends_at_gaps);
         (opened, session, inbound)
     }
 
@@ -376,6 +436,15 @@ impl Sessions {
                 false => Err(full),
             })
             .map_err(|_| OpenError::TooManySessions(self.limit))
+    }
+
+    /// How the console is then shows when the session joins.
+    async fn attach(&self, console: &Arc<Console>) -> Result<Demand, OpenError> {
+        tokio::select! {
+            biased; // a stop waits for nobody
+            () = self.draining.cancelled() => Err(OpenError::Draining),
+            demand = console.attach() => Ok(demand),
+        }
     }
 
     /// Whether the console is free then shows when the session joins.

@@ -1,6 +1,7 @@
 //! The direction to the client: what to tell next, as fast as the client takes it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +54,8 @@ pub enum Event {
     State(ConsoleState),
     /// What was done to the console or its VM.
     SideEffect(SideEffect),
+    /// The session will end for this reason, in so long.
+    Expiring(Reason, Duration),
     /// The answer to a ping.
     Pong(u64),
     /// The last word.
@@ -118,22 +121,30 @@ pub struct Session {
     ledger: Arc<Ledger>,
     heard: LastHeard,
     draining: CancellationToken,
+    /// Whether it ends with the next gap.
+    ends_at_gaps: bool,
+    /// Whether the first gap is that of the place where it began, with which it does not end.
+    begins_interrupted: bool,
 }
 
 impl Session {
-    pub(super) const fn new(
+    pub(super) fn new(
         viewer: Viewer,
         line: Arc<Line>,
         ledger: Arc<Ledger>,
         heard: LastHeard,
         draining: CancellationToken,
+        ends_at_gaps: bool,
     ) -> Self {
+        let begins_interrupted = ends_at_gaps && viewer.begins_interrupted();
         Self {
             viewer: Some(viewer),
             line,
             ledger,
             heard,
             draining,
+            ends_at_gaps,
+            begins_interrupted,
         }
     }
 
@@ -177,6 +188,9 @@ impl Session {
                 return Some(Some(Event::WriterRefused(holder, 0)));
             }
         }
+        if let Some((reason, left)) = self.line.timers.warning() {
+            return Some(Some(Event::Expiring(reason, left)));
+        }
         let closing = mailbox.closing.is_some();
         // An end waits for what became of the input, and for nothing else.
         let room = if closing {
@@ -210,7 +224,10 @@ impl Session {
                 bytes,
                 time,
             },
-            Item::Output(Next::Gap(gap)) => Event::Gap(gap),
+            Item::Output(Next::Gap(gap)) => {
+                self.missed(&gap);
+                Event::Gap(gap)
+            }
             Item::Output(Next::GenerationStarted(position)) => Event::GenerationStarted(position),
             Item::Output(Next::Idle) => return None,
             Item::InputRefused(refused) => Event::InputRefused(refused),
@@ -226,10 +243,23 @@ impl Session {
             Item::State(state) => Event::State(state),
             Item::Effect(effect) => Event::SideEffect(effect),
             Item::Ended(reason) => {
-                let detail = "the console is no longer known to this host";
+                let detail = match reason {
+                    Reason::VmStopped => "the VM stopped",
+                    _ => "the console is no longer known to this host",
+                };
                 return self.last_words(reason, detail.to_owned());
             }
         })
+    }
+
+    /// Output is missing, as the client is told next. Ends the session after that, if it asked
+    /// for it.
+    fn missed(&mut self, gap: &Gap) {
+        let again = std::mem::take(&mut self.begins_interrupted) && gap.from == gap.to;
+        if self.ends_at_gaps && !again {
+            let detail = "output is missing, and on_gap is CLOSE: resume to go on after it";
+            self.line.close(Reason::Gap, detail);
+        }
     }
 
     /// Ends the session: its lease is free from here on, whether the client hears or not.

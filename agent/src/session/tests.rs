@@ -5,13 +5,14 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::console::scripted::{BOUND, Does, Host, inventory};
+use crate::console::scripted::{BOUND, Does, Host, inventory, vm};
 use crate::console::{Availability, SideEffect, SideEffectKind};
 use crate::core::id::PeerIdentity;
 use crate::core::lease::Epoch;
 use crate::endpoint::{EndpointError, Holder};
 
 mod resume;
+mod timers;
 mod writer;
 
 /// How long a session waits for its client.
@@ -26,12 +27,17 @@ struct Desk {
 
 impl Desk {
     async fn open(limit: usize) -> Self {
+        Self::open_with(limit, TimeLimits::default()).await
+    }
+
+    async fn open_with(limit: usize, times: TimeLimits) -> Self {
         let mut host = Host::start(Some(1), 1024);
         let console = host.console().await;
         host.script.attached().await;
         let draining = CancellationToken::new();
         let metrics = SessionMetrics::register(host.metrics.registry()).unwrap();
-        let sessions = Arc::new(Sessions::new(limit, GRACE, draining.clone(), metrics));
+        let sessions = Sessions::new(limit, GRACE, draining.clone(), metrics);
+        let sessions = Arc::new(sessions.with_times(times));
         let kept = sessions.clone();
         host.tasks
             .spawn("sessions", async move { kept.keep().await });
@@ -64,9 +70,15 @@ fn request(claim: Option<Claim>, output_window: Option<u64>) -> OpenRequest {
         view_otherwise: false,
         displace_holder: false,
         start: Start::Live,
-        output_window,
+        wait_for_start: false,
+        end_when_stopped: false,
         resume: None,
-        heard: LastHeard::now(),
+        client: ClientRules {
+            on_gap: OnGap::Note,
+            output_window,
+            heartbeat: None,
+            heard: LastHeard::now(),
+        },
     }
 }
 
@@ -322,4 +334,122 @@ async fn effects_told(session: &mut Session) -> Vec<u64> {
         }
     }
     told
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_ends_with_the_vm_has_room_made_for_its_last_words_by_acknowledging() {
+    let desk = Desk::open(9).await;
+    let wanted = OpenRequest {
+        end_when_stopped: true,
+        ..request(None, Some(4096))
+    };
+    let opened = desk.sessions.open(&desk.console, wanted).await;
+    let (_, mut session, inbound) = opened.expect("opens");
+    let sink = desk.host.script.sink.lock().clone().unwrap();
+    let mut received = 0;
+    let seen = async |session: &mut Session, received: &mut u64, until: u64| {
+        while *received < until {
+            if let Event::Output { bytes, .. } = next(session).await.expect("it goes on") {
+                *received += bytes.len() as u64;
+            }
+        }
+    };
+    for round in 1..=4 {
+        sink.output(&[b'x'; 1000]);
+        seen(&mut session, &mut received, round * 1000).await;
+    }
+    sink.output(&[b'y'; 1000]);
+    desk.host.inventory.send_replace(inventory([vm(None)]));
+    seen(&mut session, &mut received, 4096).await;
+    // There is no room for more, and so no end.
+    while let Ok(event) = timeout(Duration::from_secs(2), session.next()).await {
+        let state = matches!(event, Some(Event::State(_)));
+        assert!(state, "{event:?}");
+    }
+    let generation = desk.console.status().head.unwrap().generation;
+    let position = |offset| Position { generation, offset };
+    inbound.acknowledge(position(4096));
+    seen(&mut session, &mut received, 5000).await;
+    let closed = last(&mut session).await;
+    assert_eq!(closed.reason, Reason::VmStopped);
+    assert_eq!(closed.resume, position(5000));
+    drop(session);
+    assert!(desk.closed(Reason::VmStopped, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_ends_who_asked_for_it_but_not_the_one_where_it_came_back() {
+    let desk = Desk::open(9).await;
+    let careful = |start| {
+        let mut careful = request(None, None);
+        careful.client.on_gap = OnGap::Close;
+        OpenRequest { start, ..careful }
+    };
+    let opened = desk
+        .sessions
+        .open(&desk.console, careful(Start::Live))
+        .await;
+    let (_, mut session, _inbound) = opened.expect("opens");
+    // The endpoint is lost and attached again: nobody knows what the guest wrote meanwhile.
+    let lose = async || {
+        let sink = desk.host.script.sink.lock().clone().unwrap();
+        sink.ended(crate::endpoint::EndpointEnd::Lost("it broke".to_owned()));
+        desk.host.script.attached().await;
+    };
+    lose().await;
+    let closed = last(&mut session).await;
+    assert_eq!(closed.reason, Reason::Gap);
+
+    let resume = careful(Start::Resume(closed.resume));
+    let opened = desk.sessions.open(&desk.console, resume).await;
+    let (_, mut session, _inbound) = opened.expect("opens");
+    let is_gap = |event: &Event| matches!(event, Event::Gap(_));
+    let mut gaps = 0;
+    while gaps == 0 {
+        gaps += usize::from(is_gap(&next(&mut session).await.expect("it goes on")));
+    }
+    lose().await;
+    let mut end = None;
+    while let Some(event) = next(&mut session).await {
+        gaps += usize::from(is_gap(&event));
+        if let Event::Closed(closed) = event {
+            end = Some(closed.reason);
+        }
+    }
+    assert_eq!(
+        (gaps, end),
+        (2, Some(Reason::Gap)),
+        "one that is new ends it"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_waits_for_a_console_on_demand_and_a_stop_waits_for_neither() {
+    use crate::config::CaptureMode;
+    let mut host = Host::capturing(Some(1), 1024, CaptureMode::OnDemand);
+    let console = host.console().await;
+    let draining = CancellationToken::new();
+    let metrics = SessionMetrics::register(host.metrics.registry()).unwrap();
+    let sessions = Sessions::new(1, GRACE, draining.clone(), metrics);
+    let opened = sessions.open(&console, request(None, None)).await;
+    let (opened, session, _inbound) = opened.expect("opens");
+    assert_eq!(opened.position.offset, 0);
+    assert_eq!(console.status().state.availability, Availability::Attached);
+    drop(session);
+
+    host.inventory.send_replace(inventory([]));
+    host.gone().await;
+    host.script
+        .hangs
+        .store(true, std::sync::atomic::Ordering::Relaxed);
+    host.inventory
+        .send_replace(inventory([crate::console::scripted::vm(Some(2))]));
+    let console = host.console().await;
+    let begun = tokio::time::Instant::now();
+    let (refused, ()) = tokio::join!(sessions.open(&console, request(None, None)), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        draining.cancel();
+    });
+    assert!(matches!(refused, Err(OpenError::Draining)), "{refused:?}");
+    assert_eq!(begun.elapsed(), Duration::from_secs(1));
 }

@@ -164,6 +164,7 @@ pub(super) fn state(state: &ConsoleState) -> String {
     let mut text = match (state.availability(), state.vm_state()) {
         (_, VmState::Off) => "the VM is off; waiting for it to start".to_owned(),
         (_, VmState::Crashed) => "the VM crashed".to_owned(),
+        (_, VmState::Moved) => "the VM went on to another host".to_owned(),
         (_, VmState::Stopping) => "the VM is shutting down".to_owned(),
         (Availability::Attached, VmState::Paused) => "the VM is paused".to_owned(),
         (Availability::Attached, _) => "the console is attached".to_owned(),
@@ -197,7 +198,9 @@ pub(super) fn input_refused(refused: &InputRefused) -> String {
 
 /// The session will end.
 pub(super) fn expiring(expiring: &Expiring) -> String {
-    let seconds = expiring.r#in.as_ref().map_or(0, |left| left.seconds);
+    // What is left of a minute once the message has come is a minute to a person.
+    let whole = |left: &prost_types::Duration| left.seconds + i64::from(left.nanos > 0);
+    let seconds = expiring.r#in.as_ref().map_or(0, whole);
     format!(
         "this session ends in {seconds} s: {}",
         reason(expiring.reason)
@@ -393,6 +396,17 @@ mod tests {
             ..known
         };
         assert!(gap(&unknown).starts_with("gap: an unknown amount"));
+    }
+
+    #[test]
+    fn a_session_that_will_end_says_when_and_why() {
+        let left = |seconds, nanos| Expiring {
+            r#in: Some(prost_types::Duration { seconds, nanos }),
+            reason: Reason::IdleTimeout.into(),
+        };
+        let expected = "this session ends in 60 s: IDLE_TIMEOUT";
+        assert_eq!(expiring(&left(59, 999_000_000)), expected);
+        assert_eq!(expiring(&left(60, 0)), expected);
     }
 
     #[test]

@@ -33,7 +33,10 @@ const NAME: &str = "demo";
 /// How long the guest may take to answer.
 const BOUND: Duration = Duration::from_secs(180);
 
-/// How long the agent may take to hold the console.
+/// How long to wait for a login prompt before Enter is pressed.
+const PROMPT_BOUND: Duration = Duration::from_secs(10);
+
+/// How long the agent may take to find the console.
 const ATTACH_BOUND: Duration = Duration::from_secs(30);
 
 fn step(text: &str) {
@@ -116,6 +119,7 @@ fn main() -> ExitCode {
 
     step(&format!("the agent, as user {}", user::lookup().name));
     let mut options = guest.agent_options(&pki);
+    options.capture = None;
     options.listen = preferred("[::1]:2223");
     options.http = preferred("127.0.0.1:9223");
     let agent = Agent::start(&options);
@@ -125,8 +129,8 @@ fn main() -> ExitCode {
         agent.http()
     ));
 
-    if let Err(trouble) = attached(&agent, &pki) {
-        eprintln!("demo: the agent does not hold the console: {trouble}");
+    if let Err(trouble) = ready(&agent, &pki) {
+        eprintln!("demo: the agent does not have the console: {trouble}");
         eprintln!("{}", agent.log());
         return ExitCode::FAILURE;
     }
@@ -162,15 +166,15 @@ fn vmconsolectl(agent: &Agent, pki: &Path) -> Command {
     command
 }
 
-/// Waits until the agent holds the guest's console; the last list of consoles if it does not.
-fn attached(agent: &Agent, pki: &Path) -> Result<(), String> {
+/// Waits until the guest's console can be attached; the last list of consoles if it cannot.
+fn ready(agent: &Agent, pki: &Path) -> Result<(), String> {
     let mut last = String::new();
     let shown = wait::try_value(ATTACH_BOUND, || {
         let mut list = vmconsolectl(agent, pki);
         let listed = list.arg("list").output().expect("vmconsolectl runs");
         last = String::from_utf8_lossy(&[listed.stdout, listed.stderr].concat()).into_owned();
-        let holds = |line: &str| line.contains(NAME) && line.contains("attached");
-        last.lines().any(holds).then_some(())
+        let can = |line: &str| line.contains(NAME) && line.contains("ready");
+        last.lines().any(can).then_some(())
     });
     shown.ok_or(last)
 }
@@ -194,17 +198,21 @@ fn by_itself(agent: &Agent, pki: &Path) -> ExitCode {
     let mut child = child.expect("vmconsolectl runs");
     let (mut input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let mut said = Heard::from(listen(output));
-    let mut all = true;
-    for (wait, answer) in [
-        ("login: ", "root\n"),
-        ("Password: ", "console\n"),
-        ("# ", "uname -a\n"),
-        ("Linux guest", ""),
-    ] {
-        all = all && said.hears(wait);
-        all = all && input.write_all(answer.as_bytes()).is_ok();
+    // The prompt may have been written before anybody looked: Enter brings it again.
+    let begun = Instant::now();
+    let mut all = said.hears_within("login: ", PROMPT_BOUND);
+    while !all && begun.elapsed() < BOUND && input.write_all(b"\n").is_ok() {
+        all = said.hears_within("login: ", PROMPT_BOUND);
     }
-    all = all && said.hears("# ");
+    for (answer, wait) in [
+        ("root\n", "Password: "),
+        ("console\n", "# "),
+        ("uname -a\n", "Linux guest"),
+        ("", "# "),
+    ] {
+        all = all && input.write_all(answer.as_bytes()).is_ok();
+        all = all && said.hears(wait);
+    }
     drop(input);
     let left = child.wait().expect("vmconsolectl ends");
     println!("{}", conversation(&said.transcript));
@@ -267,7 +275,11 @@ impl Heard {
     /// Waits until `text` comes after what was waited for before. Both may come in one piece:
     /// the agent joins small reads.
     fn hears(&mut self, text: &str) -> bool {
-        let deadline = Instant::now() + BOUND;
+        self.hears_within(text, BOUND)
+    }
+
+    fn hears_within(&mut self, text: &str, bound: Duration) -> bool {
+        let deadline = Instant::now() + bound;
         loop {
             let found = self.transcript[self.until..]
                 .windows(text.len())

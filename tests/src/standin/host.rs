@@ -86,12 +86,25 @@ pub struct StandinHost {
 }
 
 impl StandinHost {
-    /// Starts the far sides `(name, mode)` and an agent that serves them; `config` is added
-    /// to its configuration.
+    /// Starts the far sides `(name, mode)` and an agent that serves them, and holds all of
+    /// them from the start; `config` is added to its configuration.
     ///
     /// # Panics
     /// When something does not start.
     pub fn start(programs: Programs, consoles: &[(String, Mode)], config: &str) -> Self {
+        let config = format!("{config}\n[capture]\nmode = \"always\"\n");
+        Self::start_as_configured(programs, consoles, &config)
+    }
+
+    /// As [`StandinHost::start`], with consoles held as `config` says: by default on demand.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub fn start_as_configured(
+        programs: Programs,
+        consoles: &[(String, Mode)],
+        config: &str,
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a directory can be made");
         let pki = Pki::new(dir.path());
         let guests = start_guests(programs.guest, dir.path(), consoles);

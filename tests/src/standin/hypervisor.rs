@@ -91,6 +91,7 @@ fn vm(uuid: VmUuid, path: &Path, running: bool) -> Vm {
             VmState::Off
         },
         instance: running.then_some(Instance(1)),
+        last_reset: None,
         consoles: vec![ConsoleDevice {
             alias: Alias::new(ALIAS).expect("a good alias"),
             kind: ConsoleKind::Serial,

@@ -153,6 +153,7 @@ fn every_code_and_severity_has_its_own_number() {
         Code::Disk,
         Code::Limit,
         Code::GuestPanic,
+        Code::NotCaptured,
     ];
     let numbers: Vec<_> = codes.iter().map(|one| code(*one) as i32).collect();
     let all: Vec<_> = (1..)

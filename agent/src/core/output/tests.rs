@@ -172,17 +172,46 @@ enum Step {
     Append(Vec<u8>),
     Interrupt,
     Begin,
-    Open(Option<u64>),
+    Boot,
+    Open(Opening),
     Close(usize),
     Next(usize, usize, usize),
+    Allow(usize),
+}
+
+/// Where a viewer begins, by what there is then.
+#[derive(Clone, Debug)]
+enum Opening {
+    Live,
+    Bytes(u64),
+    Lines(u32),
+    /// So many generations back, and so far into it, modulo a little more than its length.
+    Resume(u64, u64),
+    FromBoot,
+}
+
+fn opening() -> impl Strategy<Value = Opening> {
+    prop_oneof![
+        Just(Opening::Live),
+        (0u64..300).prop_map(Opening::Bytes),
+        (0u32..9).prop_map(Opening::Lines),
+        (0u64..3, any::<u64>()).prop_map(|(back, offset)| Opening::Resume(back, offset)),
+        Just(Opening::FromBoot),
+    ]
+}
+
+fn byte() -> impl Strategy<Value = u8> {
+    prop_oneof![4 => any::<u8>(), 1 => Just(b'\n')]
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => prop::collection::vec(any::<u8>(), 1..200).prop_map(Step::Append),
+        8 => prop::collection::vec(byte(), 1..200).prop_map(Step::Append),
         2 => Just(Step::Interrupt),
         1 => Just(Step::Begin),
-        2 => prop::option::of(0u64..300).prop_map(Step::Open),
+        1 => Just(Step::Boot),
+        1 => (0usize..1200).prop_map(Step::Allow),
+        3 => opening().prop_map(Step::Open),
         1 => (0usize..8).prop_map(Step::Close),
         8 => (0usize..8, 1usize..300, 0usize..100).prop_map(|(who, max, hidden)| Step::Next(who, max, hidden)),
     ]
@@ -196,12 +225,15 @@ struct Viewer {
     told: usize,
     /// Where a gap of unknown length ended: an interruption there may count as told by it.
     maybe_told_at: Option<u64>,
+    /// What it is told first, if that is special.
+    first: Beginning,
 }
 
 /// Everything that was ever appended, and where it was interrupted.
 struct Truth {
     generations: Vec<Vec<u8>>,
     interruptions: Vec<Vec<u64>>,
+    boots: Vec<Option<u64>>,
 }
 
 impl Truth {
@@ -240,6 +272,97 @@ impl Truth {
         let index = viewer.expected.generation.get() as usize - 1;
         viewer.expected.offset as usize == self.generations[index].len()
             && !self.untold_before(viewer, u64::MAX)
+    }
+
+    fn pushed(&self, number: u64) -> Option<&Vec<u8>> {
+        self.generations
+            .get(usize::try_from(number).ok()?.checked_sub(1)?)
+    }
+
+    /// Where the last `lines` lines begin, all of the generation kept.
+    fn lines(pushed: &[u8], lines: u32) -> u64 {
+        let all = pushed.split_inclusive(|byte| *byte == b'\n').rev();
+        let last: usize = all.take(lines as usize).map(<[u8]>::len).sum();
+        (pushed.len() - last) as u64
+    }
+
+    /// Where a viewer that begins so ought to be, and what it asks the log for.
+    fn begin(&self, log: &OutputLog, opening: &Opening) -> (Start, Position, Beginning) {
+        let newest = self.generations.len() as u64;
+        let (pushed, oldest) = (&self.generations[newest as usize - 1], log.oldest());
+        let end = pushed.len() as u64;
+        let tail = |offset: u64| at(newest, offset.max(oldest.offset));
+        match *opening {
+            Opening::Live => (Start::Live, at(newest, end), Beginning::Told),
+            Opening::Bytes(back) => {
+                let from = tail(end.saturating_sub(back));
+                (Start::TailBytes(back), from, Beginning::Told)
+            }
+            Opening::Lines(lines) => {
+                let from = tail(Self::lines(pushed, lines));
+                (Start::TailLines(lines), from, Beginning::Told)
+            }
+            Opening::Resume(back, offset) => {
+                let number = newest.checked_sub(back).filter(|n| *n > 0).unwrap_or(999);
+                let length = self.pushed(number).map_or(9, |pushed| pushed.len() as u64);
+                let from = at(number, offset % (length + 3));
+                let kept = number == newest
+                    || log
+                        .previous
+                        .as_ref()
+                        .is_some_and(|k| k.generation == from.generation);
+                let beginning = if kept && from.offset <= length {
+                    Beginning::Placed
+                } else {
+                    Beginning::Nowhere
+                };
+                (Start::Resume(from), from, beginning)
+            }
+            Opening::FromBoot => {
+                let boot = self.boots[newest as usize - 1];
+                let beginning = boot.map_or(Beginning::NoBoot, |_| Beginning::Placed);
+                (Start::FromBoot, at(newest, boot.unwrap_or(0)), beginning)
+            }
+        }
+    }
+
+    /// What a viewer is told first of where it begins.
+    fn check_first(
+        &self,
+        viewer: &mut Viewer,
+        next: &Next,
+        oldest: Position,
+    ) -> Result<bool, TestCaseError> {
+        let first = std::mem::take(&mut viewer.first);
+        let here = viewer.expected.generation == oldest.generation;
+        match (first, next) {
+            (Beginning::Nowhere, Next::Gap(gap)) => {
+                prop_assert_eq!(gap.from, viewer.expected);
+                prop_assert_eq!(gap.to, oldest);
+                prop_assert!(!gap.length_known);
+                prop_assert_eq!(gap.reason, GapReason::GenerationPassed);
+                viewer.told = self.before(gap.to);
+                viewer.maybe_told_at = Some(gap.to.offset);
+            }
+            (Beginning::NoBoot, Next::Gap(gap)) if gap.reason != GapReason::GenerationPassed => {
+                prop_assert_eq!(gap.from, viewer.expected);
+                prop_assert!(!here || gap.to == oldest);
+                prop_assert!(!gap.length_known);
+                viewer.told = self.up_to(gap.to);
+            }
+            (Beginning::Placed, Next::Gap(gap)) if here && gap.from.offset < oldest.offset => {
+                prop_assert_eq!(gap.to, oldest, "all that is kept");
+                return Ok(false);
+            }
+            (Beginning::Nowhere, other) => {
+                return Err(TestCaseError::fail(format!("no gap but {other:?}")));
+            }
+            _ => return Ok(false),
+        }
+        if let Next::Gap(gap) = next {
+            viewer.expected = gap.to;
+        }
+        Ok(true)
     }
 
     fn check(&self, viewer: &mut Viewer, next: &Next) -> Result<(), TestCaseError> {
@@ -309,7 +432,11 @@ proptest! {
         steps in prop::collection::vec(step(), 0..200),
     ) {
         let mut log = log(limit);
-        let mut truth = Truth { generations: vec![vec![]], interruptions: vec![vec![]] };
+        let mut truth = Truth {
+            generations: vec![vec![]],
+            interruptions: vec![vec![]],
+            boots: vec![None],
+        };
         let mut viewers: Vec<Viewer> = Vec::new();
         for step in steps {
             match step {
@@ -321,27 +448,51 @@ proptest! {
                     log.interrupt();
                     truth.interruptions.last_mut().unwrap().push(log.head().offset);
                 }
+                Step::Allow(bytes) => {
+                    log.allow(bytes);
+                    prop_assert!(log.allocated() <= bytes);
+                }
                 Step::Begin => {
                     log.begin(generation(truth.generations.len() as u64 + 1));
                     truth.generations.push(vec![]);
                     truth.interruptions.push(vec![]);
+                    truth.boots.push(None);
                 }
-                Step::Open(tail) => {
-                    let cursor = log.open(tail.map_or(Start::Live, Start::TailBytes));
-                    let expected = cursor.position();
-                    viewers.push(Viewer {
-                        cursor,
-                        expected,
-                        told: truth.up_to(expected),
-                        maybe_told_at: None,
-                    });
+                Step::Boot => {
+                    log.boot(Stamp(8));
+                    *truth.boots.last_mut().unwrap() = Some(log.head().offset);
+                }
+                Step::Open(opening) => {
+                    let (start, expected, first) = truth.begin(&log, &opening);
+                    let mut other = log.open(start);
+                    let interrupted = log.begins_interrupted(&other);
+                    let next = log.next(&mut other, 64, 0);
+                    let in_place = matches!(next, Next::Gap(gap) if gap.from == gap.to);
+                    prop_assert_eq!(interrupted, in_place, "{:?}", next);
+                    log.close(other);
+
+                    let cursor = log.open(start);
+                    prop_assert_eq!(cursor.position(), expected);
+                    let told = match first {
+                        Beginning::Nowhere => 0,
+                        Beginning::Told => truth.up_to(expected),
+                        Beginning::Placed | Beginning::NoBoot => truth.before(expected),
+                    };
+                    viewers.push(Viewer { cursor, expected, told, maybe_told_at: None, first });
                 }
                 Step::Close(who) if who < viewers.len() => log.close(viewers.remove(who).cursor),
                 Step::Next(who, max, hidden) if who < viewers.len() => {
                     let viewer = &mut viewers[who];
+                    let (oldest, whole) = (log.oldest(), viewer.expected.generation);
+                    let all_told = log.is_told(&viewer.cursor, whole);
                     let next = log.next(&mut viewer.cursor, max, hidden);
+                    if hidden == 0 {
+                        let at_end = matches!(next, Next::Idle | Next::GenerationStarted(_));
+                        prop_assert_eq!(all_told, at_end);
+                    }
+                    let first = truth.check_first(viewer, &next, oldest)?;
                     // Idle with something hidden is no end.
-                    if next != Next::Idle || hidden == 0 {
+                    if !first && (next != Next::Idle || hidden == 0) {
                         truth.check(viewer, &next)?;
                     }
                     prop_assert_eq!(viewer.cursor.position(), viewer.expected);
@@ -354,8 +505,11 @@ proptest! {
         // Everybody reads to the end, and then nobody is left counted.
         for mut viewer in viewers {
             loop {
+                let oldest = log.oldest();
                 let next = log.next(&mut viewer.cursor, 64, 0);
-                truth.check(&mut viewer, &next)?;
+                if !truth.check_first(&mut viewer, &next, oldest)? {
+                    truth.check(&mut viewer, &next)?;
+                }
                 if next == Next::Idle { break; }
             }
             log.close(viewer.cursor);

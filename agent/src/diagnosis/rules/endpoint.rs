@@ -18,7 +18,8 @@ const ROOT: u32 = 0;
 pub(super) fn rules(facts: &ConsoleFacts, seen: &Seen) -> Option<Finding> {
     let state = &seen.status.state;
     let finding = match state.availability {
-        Availability::Attached | Availability::Ready => return None,
+        Availability::Attached => return None,
+        Availability::Ready => foreseen(facts, seen)?,
         Availability::Waiting => waiting(facts, seen),
         Availability::HeldByOther => held(facts, seen),
         Availability::Denied => denied(facts, seen),
@@ -31,6 +32,14 @@ pub(super) fn rules(facts: &ConsoleFacts, seen: &Seen) -> Option<Finding> {
         Availability::Lost => lost(facts, seen),
     };
     Some(finding.since(Some(state.since)))
+}
+
+/// What will keep the agent from a console that it does not hold now.
+fn foreseen(facts: &ConsoleFacts, seen: &Seen) -> Option<Finding> {
+    let path = seen.path.as_ref()?;
+    path.objection.as_ref()?;
+    let detail = "the console is not attached now, and will not be";
+    Some(of_path(path, &facts.agent, detail))
 }
 
 fn waiting(facts: &ConsoleFacts, seen: &Seen) -> Finding {
@@ -64,15 +73,20 @@ fn held(facts: &ConsoleFacts, seen: &Seen) -> Finding {
         ),
         None => "look for a virsh console, or another program that has the console open, and leave it there (Ctrl-])".to_owned(),
     };
+    let then = match state.next_try {
+        Some(_) => "the agent takes the console up by itself then",
+        // Nobody views it: this is how the last who tried found it.
+        None => "then attach again: this is how it was when somebody last tried",
+    };
     let next = match &seen.status.device.source {
         Source::LibvirtConsole | Source::LibvirtChannel => format!(
-            "{leave}; the agent takes the console up by itself then. To take it away from there: vmconsolectl \
+            "{leave}; {then}. To take it away from there: vmconsolectl \
              attach {} {} --displace (displace_outside_holder of a client)",
             shell_word(&facts.vm),
             seen.status.id.alias
         ),
         Source::Direct(direct) => format!(
-            "{leave}; the agent takes the console up by itself then. Nobody can be displaced from {}",
+            "{leave}; {then}. Nobody can be displaced from {}",
             a_kind(direct)
         ),
         Source::Unserved(_) => leave,
@@ -195,7 +209,9 @@ fn of_path(path: &PathFacts, agent: &str, detail: &str) -> Finding {
 fn lost(facts: &ConsoleFacts, seen: &Seen) -> Finding {
     let next = match seen.status.state.next_try {
         Some(_) => "the agent goes on trying; see that the hypervisor answers and QEMU runs",
-        None => "the agent goes on once the hypervisor answers; see that it runs",
+        None => {
+            "attach again: this is how it was when somebody last tried; see that the hypervisor answers and QEMU runs"
+        }
     };
     Finding::problem(Code::EndpointLost, "the way to the console is broken")
         .evidence(with_next_try(facts, seen))

@@ -36,7 +36,7 @@ struct Silence {
 pub(super) fn rules(facts: &ConsoleFacts, seen: &Seen) -> Option<Finding> {
     let state = &seen.status.state;
     if state.availability == Availability::Ready {
-        return None;
+        return Some(not_captured(facts, seen));
     }
     let wrote = seen.status.head.is_some_and(|head| head.offset > 0);
     let silence = silence(facts, seen, wrote);
@@ -53,6 +53,32 @@ pub(super) fn rules(facts: &ConsoleFacts, seen: &Seen) -> Option<Finding> {
         _ => return None,
     };
     Some(finding.since(silence.since))
+}
+
+/// What the guest does not show, since nobody looks.
+fn not_captured(facts: &ConsoleFacts, seen: &Seen) -> Finding {
+    let status = &seen.status;
+    let ago = |time| length(age(facts.now, time));
+    let mut evidence = match status.last_output {
+        Some(time) => format!("its guest was last seen to write {} ago", ago(time)),
+        None => "its guest was never seen to write".to_owned(),
+    };
+    if let Some(checked) = status.state.checked {
+        evidence.push_str(&format!(
+            "; that it can be attached was seen {} ago",
+            ago(checked)
+        ));
+    }
+    Finding::note(
+        Code::NotCaptured,
+        "nobody views the console, so nothing of it is read or kept; it can be attached, as far as was last seen",
+    )
+    .evidence(evidence)
+    .next(format!(
+        "attach: vmconsolectl attach {} {}, and press Enter. For output to be kept while nobody looks, set capture.mode to \"always\", or write a [[capture.rule]] for this VM",
+        shell_word(&facts.vm),
+        status.id.alias
+    ))
 }
 
 fn silence(facts: &ConsoleFacts, seen: &Seen, wrote: bool) -> Silence {

@@ -8,7 +8,6 @@ mod guest;
 
 use super::facts::{ConsoleFacts, Seen};
 use super::finding::{Code, Finding, age, length, order};
-use crate::console::Availability;
 use crate::core::id::Alias;
 use crate::endpoint::Source;
 use crate::hypervisor::{ConsoleDevice, ConsoleKind, Vm, VmState};
@@ -112,6 +111,10 @@ fn vm_state(facts: &ConsoleFacts) -> Option<Finding> {
                  (virsh domstate --reason {word}), make room on its storage first"
             )),
         ),
+        VmState::Moved => Some(
+            Finding::problem(Code::VmOff, "the VM went on to another host")
+                .next("ask the agent of the host that it runs on now".to_owned()),
+        ),
         VmState::Running | VmState::Stopping | VmState::Unknown => None,
     }
 }
@@ -146,12 +149,7 @@ fn works(facts: &ConsoleFacts, seen: &Seen) -> Finding {
         ago("last output", status.last_output),
         ago("last input", status.last_input)
     );
-    let summary = match status.state.availability {
-        Availability::Ready => {
-            "the console can be attached when somebody looks, and nothing speaks against it"
-        }
-        _ => "the console is attached and nothing stands between the guest and its viewers",
-    };
+    let summary = "the console is attached and nothing stands between the guest and its viewers";
     Finding::good(Code::ConsoleWorks, summary).evidence(evidence)
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use super::super::finding::Severity;
 use super::super::transcript::Transcript;
 use super::*;
-use crate::console::{ConsoleState, Status};
+use crate::console::{Availability, ConsoleState, Status};
 use crate::core::id::ConsoleId;
 use crate::core::position::{Generation, Position};
 use crate::hypervisor::Instance;
@@ -48,6 +48,7 @@ fn vm(name: &str, consoles: Vec<ConsoleDevice>) -> Vm {
         name: name.into(),
         state: VmState::Running,
         instance: Some(Instance(1)),
+        last_reset: None,
         consoles,
     }
 }
@@ -58,6 +59,7 @@ fn facts(device: ConsoleDevice) -> ConsoleFacts {
     let state = ConsoleState {
         availability: Availability::Attached,
         since: ago(1000),
+        checked: None,
         vm_state: VmState::Running,
         detail: String::new(),
         next_try: None,
@@ -65,6 +67,7 @@ fn facts(device: ConsoleDevice) -> ConsoleFacts {
         silent_since: None,
         wedged_since: None,
         generation: None,
+        booted: None,
     };
     let status = Status {
         id: ConsoleId {

@@ -115,7 +115,13 @@ impl LibvirtTask {
         let shared = Arc::clone(&self.shared);
         self.lane
             .run(move || {
-                let unit = Unit::connect(&shared.config.uri, &shared.dirty, &shared.counters);
+                let Shared {
+                    dirty,
+                    resets,
+                    counters,
+                    ..
+                } = &*shared;
+                let unit = Unit::connect(&shared.config.uri, dirty, resets, counters);
                 let _unheard = tell.send(unit);
             })
             .map_err(|error| chain(&error))?;
@@ -143,6 +149,7 @@ impl LibvirtTask {
         let present: BTreeSet<VmUuid> = listed.iter().copied().collect();
         self.inventory.vms.retain(|vm, _| present.contains(vm));
         self.inventory.stale.retain(|vm, _| present.contains(vm));
+        self.shared.resets.retain(&present);
         if !self.inventory.connected {
             // What happened meanwhile, no event will tell.
             self.all_stale("libvirt is back, and the VM is being read again");
@@ -205,6 +212,7 @@ impl LibvirtTask {
             }
             Ok(Reading::Gone) => {
                 following.backoff.reset();
+                self.shared.resets.forget(vm);
                 self.inventory.stale.remove(&vm);
                 if self.inventory.vms.remove(&vm).is_none() {
                     return;
@@ -271,8 +279,9 @@ impl Following {
             self.failed.remove(&vm);
             let (shared, connection) = (Arc::clone(shared), Arc::clone(&self.unit.calls));
             self.reads.push(Box::pin(async move {
-                let config = Arc::clone(&shared);
-                let read = move || reader::read(&connection, vm, &config.config.channels);
+                let known = Arc::clone(&shared);
+                let read =
+                    move || reader::read(&connection, vm, &known.config.channels, &known.resets);
                 (vm, shared.calls.call(Some(vm), "read a VM", read).await)
             }));
         }

@@ -39,6 +39,7 @@ mod lane;
 mod line;
 mod metrics;
 mod reader;
+mod resets;
 mod rights;
 mod stream_endpoint;
 mod unit;
@@ -59,6 +60,7 @@ use self::dirty::Dirty;
 use self::endpoint::LibvirtEndpoint;
 use self::ffi::Connection;
 use self::gate::Gate;
+use self::resets::Resets;
 use super::{EffectError, Hypervisor, Inventory, Screenshot};
 use crate::core::id::{ConsoleId, VmUuid};
 use crate::core::keys::KeyPress;
@@ -107,6 +109,7 @@ struct Shared {
     counters: Arc<Counters>,
     calls: Calls,
     dirty: Arc<Dirty>,
+    resets: Arc<Resets>,
     /// A console is opened again only when it was let go.
     consoles: Gate<ConsoleId>,
     connecting: Arc<Semaphore>,
@@ -132,6 +135,7 @@ impl LibvirtHypervisor {
             config,
             counters,
             dirty: Arc::default(),
+            resets: Arc::default(),
             consoles: Gate::default(),
             connecting: Arc::new(Semaphore::new(MAX_CONNECTING)),
             connection: Mutex::default(),

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::ffi::{Connection, Domain, LibvirtError, RawState, code};
+use super::resets::Resets;
 use super::xml;
 use crate::core::id::VmUuid;
 use crate::hypervisor::{Vm, VmState};
@@ -26,14 +27,15 @@ pub(super) fn list(connection: &Connection) -> Result<Vec<VmUuid>, LibvirtError>
         .collect())
 }
 
-/// Reads a VM's state and definition. They are two calls: where the VM changes in between, an
+/// Reads a VM's state and definition, and what is known of resets. They are two calls: where the VM changes in between, an
 /// event follows and has it read again.
 pub(super) fn read(
     connection: &Arc<Connection>,
     vm: VmUuid,
     channels: &[String],
+    resets: &Resets,
 ) -> Result<Reading, LibvirtError> {
-    match read_present(connection, vm, channels) {
+    match read_present(connection, vm, channels, resets) {
         Ok(vm) => Ok(Reading::Present(Arc::new(vm))),
         Err(error) if error.code == code::NO_DOMAIN => Ok(Reading::Gone),
         Err(error) => Err(error),
@@ -44,6 +46,7 @@ fn read_present(
     connection: &Arc<Connection>,
     uuid: VmUuid,
     channels: &[String],
+    resets: &Resets,
 ) -> Result<Vm, LibvirtError> {
     let domain = Domain::lookup(connection, &uuid.to_string())?;
     let state = match domain.state()? {
@@ -51,6 +54,7 @@ fn read_present(
         RawState::Paused | RawState::Suspended => VmState::Paused,
         RawState::ShuttingDown => VmState::Stopping,
         RawState::Off => VmState::Off,
+        RawState::Moved => VmState::Moved,
         RawState::Crashed => VmState::Crashed,
         RawState::None => VmState::Unknown,
     };
@@ -64,6 +68,7 @@ fn read_present(
                 name,
                 state,
                 instance: None,
+                last_reset: None,
                 consoles: Vec::new(),
             });
         }
@@ -71,11 +76,13 @@ fn read_present(
     if definition.left_out > 0 {
         tracing::warn!(vm.uuid = %uuid, count = definition.left_out, "consoles were left out");
     }
+    let instance = definition.instance.filter(|_| state.has_console());
     Ok(Vm {
         uuid,
         name: definition.name.into(),
         state,
-        instance: definition.instance.filter(|_| state.has_console()),
+        instance,
+        last_reset: resets.last(uuid, instance),
         consoles: definition.consoles,
     })
 }

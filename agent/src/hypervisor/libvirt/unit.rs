@@ -2,13 +2,16 @@
 //! come and go together. (A console's stream has a connection of its own.)
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 
 use super::counters::Counters;
 use super::dirty::Dirty;
-use super::ffi::{CloseReason, Connection, LibvirtError};
+use super::ffi::{CloseReason, Connection, DomainEventKind, LibvirtError};
+use super::resets::Resets;
 use crate::core::id::VmUuid;
+use crate::hypervisor::Instance;
 
 /// libvirtd is probed after this many seconds of silence, and again after as many.
 const KEEPALIVE_INTERVAL_S: u32 = 5;
@@ -33,11 +36,12 @@ pub(super) fn keep_alive(connection: &Connection) {
 }
 
 impl Unit {
-    /// Connects, and has events add to `dirty`. May block for as long as libvirtd does not
+    /// Connects, and has events add to `dirty`, and resets be noted in `resets`. May block for as long as libvirtd does not
     /// answer.
     pub(super) fn connect(
         uri: &str,
         dirty: &Arc<Dirty>,
+        resets: &Arc<Resets>,
         counters: &Arc<Counters>,
     ) -> Result<Self, LibvirtError> {
         let (close, closed) = watch::channel(None);
@@ -51,11 +55,16 @@ impl Unit {
             Ok(connection)
         };
         let events = open()?;
-        let (dirty, counters) = (Arc::clone(dirty), Arc::clone(counters));
+        let (dirty, resets) = (Arc::clone(dirty), Arc::clone(resets));
+        let counters = Arc::clone(counters);
         events.on_domain_event(move |event| {
             tracing::trace!(vm.uuid = %event.uuid, kind = ?event.kind, "domain event");
             Counters::bump(&counters.events);
-            dirty.add(VmUuid::new(event.uuid));
+            let vm = VmUuid::new(event.uuid);
+            if let (DomainEventKind::Reboot, Some(id)) = (event.kind, event.id) {
+                resets.saw(vm, Instance(u64::from(id)), SystemTime::now());
+            }
+            dirty.add(vm);
         })?;
         Ok(Self {
             _events: events,

@@ -19,6 +19,7 @@ fn inventory(name: &'static str, vms: &[(u128, &str)]) -> Inventory {
             name: (*name).into(),
             state: VmState::Running,
             instance: Some(Instance(1)),
+            last_reset: None,
             consoles: Vec::new(),
         };
         (vm.uuid, Arc::new(vm))

@@ -252,6 +252,7 @@ impl View {
             name: Arc::clone(&facts.name),
             state: if ended { VmState::Off } else { facts.state },
             instance: (!ended).then_some(peer.instance),
+            last_reset: facts.last_reset.filter(|_| !ended),
             consoles: devices.collect(),
         };
         if let (Standing::Lost(why), false) = (&socket.standing, ended) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::chardev;
 use super::devices::{self, Console, MAX_CONSOLES, MAX_LABEL_BYTES, Model, Port};
@@ -39,6 +39,8 @@ pub(super) struct Facts {
     pub(super) name: Arc<str>,
     /// What it is doing.
     pub(super) state: VmState,
+    /// When it was last reset, if it was seen to be.
+    pub(super) last_reset: Option<SystemTime>,
     /// Its consoles.
     pub(super) consoles: Vec<Console>,
 }
@@ -81,6 +83,7 @@ async fn ask_all(client: &mut Client, socket: &Path, own: VmUuid) -> Result<Fact
         ends: chardevs.iter().filter_map(chardev::own_end).collect(),
         name: name_of(&name, socket).into(),
         state,
+        last_reset: client.last_reset(),
         consoles: devices::consoles(ports, &chardevs, &addresses, socket),
     })
 }

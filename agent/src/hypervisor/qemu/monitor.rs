@@ -15,7 +15,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc};
@@ -60,6 +60,8 @@ pub(super) struct Monitor {
     instance: Option<Instance>,
     /// What that one's pictures go through.
     canvas: Option<Canvas>,
+    /// When that one was last reset, as far as its monitor was listened to.
+    last_reset: Option<SystemTime>,
     /// Who it says that it is; `None` as long as it did not, on this connection.
     told: Option<Target>,
     /// The identity that the socket's path gives. It stays what it was at first, whatever
@@ -86,6 +88,7 @@ impl Monitor {
             process: None,
             instance: None,
             canvas: None,
+            last_reset: None,
             told: None,
             own: None,
             reported: Standing::Untried,
@@ -179,6 +182,7 @@ impl Monitor {
         // What another one has open is not to be written to by this one.
         if self.instance.replace(peer.instance) != Some(peer.instance) {
             self.canvas = None;
+            self.last_reset = None;
         }
         (stream, peer)
     }
@@ -229,7 +233,9 @@ impl Monitor {
     async fn learn(&mut self, client: &mut Client, peer: Peer) -> Result<(), ClientError> {
         let own = self.own.unwrap_or_else(|| identity::of_path(&self.path));
         match learn(client, &self.path, own, self.shared.config.command_timeout).await {
-            Ok(facts) => {
+            Ok(mut facts) => {
+                self.last_reset = facts.last_reset.or(self.last_reset);
+                facts.last_reset = self.last_reset;
                 let (uuid, instance) = (facts.uuid, peer.instance);
                 self.told = Some(Target { uuid, instance });
                 let serving = Standing::Serving {

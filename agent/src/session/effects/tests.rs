@@ -48,6 +48,8 @@ impl Desk {
             claim: None,
             takeover_reason: String::new(),
             view_otherwise: false,
+            wait_for_start: false,
+            end_when_stopped: false,
         });
         joined.expect("attaches")
     }

@@ -14,7 +14,7 @@ struct Stream {
 
 impl Desk {
     async fn stream(&self, open: OpenRequest) -> Result<Stream, OpenError> {
-        let heard = open.heard.clone();
+        let heard = open.client.heard.clone();
         let (opened, session, inbound) = self.sessions.open(&self.console, open).await?;
         Ok(Stream {
             opened,
@@ -148,7 +148,7 @@ async fn a_lost_opened_loses_no_session_and_a_spent_token_is_refused() {
         drop(again);
     }
     let last = desk.again(token).await.expect("not spent yet");
-    last.inbound.heard();
+    last.inbound.answered();
     assert_eq!(desk.refused(token).await, Reason::ResumeRefused);
     let next = desk.again(last.opened.token).await.expect("the newest");
     assert_eq!(next.opened.session, id);
@@ -320,7 +320,7 @@ async fn follow(steps: Vec<(u8, usize, u64)>) -> Result<(), TestCaseError> {
             }
             1 => {
                 if let Some(stream) = &running {
-                    stream.inbound.heard();
+                    stream.inbound.answered();
                     model.unspent = None;
                 }
             }

@@ -165,5 +165,6 @@ fn a_login_is_a_console_that_works() {
     });
     expect(&secret, Code::ConsoleWorks, Severity::Good, "");
     let ready = unavailable(Availability::Ready, Source::LibvirtConsole);
-    expect(&ready, Code::ConsoleWorks, Severity::Good, "");
+    let finding = expect(&ready, Code::NotCaptured, Severity::Note, "attach");
+    assert!(finding.next_step.contains("capture.mode"), "{finding:?}");
 }

@@ -34,6 +34,7 @@ fn inventory(state: VmState, consoles: Vec<ConsoleDevice>) -> Arc<Inventory> {
         name: "vm".into(),
         state,
         instance: None,
+        last_reset: None,
         consoles,
     };
     Arc::new(Inventory {

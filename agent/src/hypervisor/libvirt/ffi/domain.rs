@@ -1,6 +1,6 @@
 //! A domain as libvirt hands it out: a name, a UUID, and calls that ask libvirtd.
 
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub(crate) enum RawState {
     ShuttingDown,
     /// Off.
     Off,
+    /// Off, since it went on to another host.
+    Moved,
     /// Crashed.
     Crashed,
     /// Suspended by the guest's power management.
@@ -137,6 +139,11 @@ impl Domain {
             Ok(virt_sys::VIR_DOMAIN_RUNNING | virt_sys::VIR_DOMAIN_BLOCKED) => RawState::Running,
             Ok(virt_sys::VIR_DOMAIN_PAUSED) => RawState::Paused,
             Ok(virt_sys::VIR_DOMAIN_SHUTDOWN) => RawState::ShuttingDown,
+            Ok(virt_sys::VIR_DOMAIN_SHUTOFF)
+                if u32::try_from(reason) == Ok(virt_sys::VIR_DOMAIN_SHUTOFF_MIGRATED) =>
+            {
+                RawState::Moved
+            }
             Ok(virt_sys::VIR_DOMAIN_SHUTOFF) => RawState::Off,
             Ok(virt_sys::VIR_DOMAIN_CRASHED) => RawState::Crashed,
             Ok(virt_sys::VIR_DOMAIN_PMSUSPENDED) => RawState::Suspended,
@@ -191,4 +198,15 @@ pub(super) unsafe fn uuid_of(domain: virt_sys::virDomainPtr) -> Option<Uuid> {
         return None;
     }
     Uuid::try_parse(&bounded_text(text.as_ptr(), UUID_STRING_BYTES)).ok()
+}
+
+/// The id of a domain's run, as the object has it; asks nobody.
+///
+/// # Safety
+/// `domain` must be null or a live domain.
+pub(super) unsafe fn id_of(domain: virt_sys::virDomainPtr) -> Option<u32> {
+    // SAFETY: the caller vouches for `domain`, and libvirt refuses null.
+    let id = unsafe { virt_sys::virDomainGetID(domain) };
+    // (unsigned int) -1 stands for a domain that is off, and for an error.
+    (id != c_uint::MAX).then_some(id)
 }

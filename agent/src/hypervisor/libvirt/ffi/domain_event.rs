@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::domain::uuid_of;
+use super::domain::{id_of, uuid_of};
 use super::error::LibvirtError;
 use super::registry::{Key, Registry};
 
@@ -30,6 +30,8 @@ pub(crate) struct DomainEvent {
     pub(crate) uuid: Uuid,
     /// What.
     pub(crate) kind: DomainEventKind,
+    /// The id that the domain had then, if it ran: that of its run.
+    pub(crate) id: Option<u32>,
 }
 
 pub(super) type OnEvent = dyn Fn(DomainEvent) + Send + Sync;
@@ -65,7 +67,9 @@ unsafe fn tell(domain: virt_sys::virDomainPtr, kind: DomainEventKind, opaque: *m
     let Some(uuid) = (unsafe { uuid_of(domain) }) else {
         return;
     };
-    ON_EVENT.with(opaque, |on_event| on_event(DomainEvent { uuid, kind }));
+    // SAFETY: as above.
+    let id = unsafe { id_of(domain) };
+    ON_EVENT.with(opaque, |on_event| on_event(DomainEvent { uuid, kind, id }));
 }
 
 unsafe extern "C" fn lifecycle(

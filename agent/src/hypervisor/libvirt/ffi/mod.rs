@@ -39,6 +39,6 @@ mod stream;
 
 pub(crate) use connection::{CloseReason, Connection};
 pub(crate) use domain::{Domain, MAX_DOMAINS, RawState};
-pub(crate) use domain_event::DomainEvent;
+pub(crate) use domain_event::{DomainEvent, DomainEventKind};
 pub(crate) use error::{LibvirtError, code};
 pub(crate) use stream::{Readiness, Received, Stream, StreamDevice};

@@ -21,6 +21,7 @@ fn vm() -> Vm {
         name: "my vm".into(),
         state: VmState::Running,
         instance: Some(Instance(7)),
+        last_reset: None,
         consoles: vec![
             console("channel:org.a", ConsoleKind::Channel),
             console("serial0", ConsoleKind::Serial),

@@ -7,7 +7,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::Serialize;
@@ -93,6 +93,8 @@ pub(in crate::hypervisor::qemu) struct Client {
     next_id: u64,
     /// Whether something happened that was not told yet.
     news: bool,
+    /// When the VM was last reset, as far as this connection heard.
+    last_reset: Option<SystemTime>,
     limit: Duration,
     counters: Arc<Counters>,
 }
@@ -120,6 +122,7 @@ impl Client {
             rest: None,
             next_id: 0,
             news: false,
+            last_reset: None,
             limit,
             counters,
         };
@@ -130,6 +133,11 @@ impl Client {
         }
         client.execute(&Negotiate {}).await?;
         Ok(client)
+    }
+
+    /// When the VM was last reset since the connection was made, if it was.
+    pub(in crate::hypervisor::qemu) const fn last_reset(&self) -> Option<SystemTime> {
+        self.last_reset
     }
 
     /// Asks `command` and waits for its answer. Events that come meanwhile are noted.
@@ -230,9 +238,12 @@ impl Client {
     fn note(&mut self, bytes: &[u8]) -> Result<Option<(u64, Option<Refusal>)>, ClientError> {
         match message::parse(bytes)? {
             Message::Greeting => Err(MessageError::Unknown.into()),
-            Message::Event { news } => {
+            Message::Event { news, reset } => {
                 Counters::bump(&self.counters.events);
                 self.news |= news;
+                if reset {
+                    self.last_reset = Some(SystemTime::now());
+                }
                 Ok(None)
             }
             Message::Reply { id, refusal } => Ok(id.map(|id| (id, refusal))),

@@ -84,6 +84,7 @@ impl Status {
     pub(in crate::hypervisor::qemu) fn state(&self) -> VmState {
         match (self.status.as_str(), self.running) {
             ("shutdown", _) => VmState::Stopping,
+            ("postmigrate", false) => VmState::Moved,
             (_, true) => VmState::Running,
             (_, false) => VmState::Paused,
         }
@@ -258,6 +259,8 @@ mod tests {
             ("prelaunch", false, VmState::Paused),
             ("guest-panicked", false, VmState::Paused),
             ("shutdown", false, VmState::Stopping),
+            ("postmigrate", false, VmState::Moved),
+            ("inmigrate", false, VmState::Paused),
             ("a state of a later QEMU", true, VmState::Running),
         ];
         for (status, running, state) in states {

@@ -19,6 +19,8 @@ pub(in crate::hypervisor::qemu) enum Message {
     Event {
         /// Whether the VM ought to be asked again.
         news: bool,
+        /// Whether the VM was reset.
+        reset: bool,
     },
     /// The answer to the command of this number; an answer with none is of no use.
     Reply {
@@ -126,6 +128,7 @@ pub(in crate::hypervisor::qemu) fn parse(bytes: &[u8]) -> Result<Message, Messag
             event: Some(name), ..
         } => Ok(Message::Event {
             news: NEWS.contains(&&*name),
+            reset: name == "RESET",
         }),
         Envelope {
             error: Some(error), ..
@@ -185,8 +188,10 @@ mod tests {
             );
             parsed(&text)
         };
-        assert_eq!(event("STOP"), Some(Message::Event { news: true }));
-        assert_eq!(event("RTC_CHANGE"), Some(Message::Event { news: false }));
+        let told = |news, reset| Some(Message::Event { news, reset });
+        assert_eq!(event("STOP"), told(true, false));
+        assert_eq!(event("RTC_CHANGE"), told(false, false));
+        assert_eq!(event("RESET"), told(true, true));
         let (id, refusal) = (Some(7), None);
         let reply = parsed(r#"{"return": {}, "id": 7}"#);
         let expected = Some(Message::Reply { id, refusal });

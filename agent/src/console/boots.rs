@@ -1,0 +1,66 @@
+//! The VM's starts, resets and stops, as its console takes note of them: where its output since
+//! the newest boot begins, and with which generation those end who end with the VM.
+//!
+//! A start counts as seen where the VM was off, or another run, as far as was known for certain
+//! just before. It guesses nothing.
+
+use std::time::{Duration, SystemTime};
+
+use super::shared::{Shared, now};
+use super::state::{Target, stamp};
+use crate::hypervisor::Instance;
+
+/// A generation that begins so long after its VM's start was seen, at most, has its boot: then the
+/// console was attached because of it. What came before one that begins later is not there.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+impl Shared {
+    /// Takes note of what `target` tells of a boot, held against the target before it. Returns
+    /// whether that changed the state.
+    pub(super) fn note_boot(&mut self, target: &Target) -> bool {
+        let (known, before) = (&self.target, self.state.booted);
+        let other = known.instance != target.instance;
+        if other && target.instance.is_some() {
+            let seen = known.connected && target.connected;
+            self.started = target.instance.filter(|_| seen).map(|run| (run, now()));
+            self.state.booted = self.started.map(|_| SystemTime::now());
+        }
+        if let Some(reset) = target.last_reset
+            && (other || known.last_reset != target.last_reset)
+        {
+            self.state.booted = Some(reset);
+            if self.instance.is_some()
+                && self.instance == target.instance
+                && let Some(output) = self.output.as_mut()
+            {
+                output.boot(stamp(reset));
+            }
+        }
+        self.state.booted != before
+    }
+
+    /// A generation began with this run of the VM: with its start, if that was seen just now.
+    pub(super) fn mark_start(&mut self, instance: Instance) {
+        let started = self.started.filter(|(run, _)| *run == instance);
+        let just_now = started.is_some_and(|(_, at)| now().duration_since(at) <= AT_ONCE);
+        if just_now && let Some(output) = self.output.as_mut() {
+            output.boot(stamp(SystemTime::now()));
+        }
+    }
+
+    /// The VM has stopped: who ends with it does so at the end of this generation.
+    pub(super) fn note_stop(&mut self) {
+        // What was held back is the last of it.
+        self.gather.show_all(now());
+        let Some(last) = self.output.as_ref().map(|output| output.head().generation) else {
+            return;
+        };
+        for seat in self
+            .seats
+            .values_mut()
+            .filter(|seat| seat.ends_when_stopped)
+        {
+            seat.stopped_in.get_or_insert(last);
+        }
+    }
+}
