@@ -4,7 +4,7 @@
 //! takeover and the displacing of others are for the first time alone.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,6 +18,7 @@ use vmconsole_proto::v1::{
     ConsoleRef, Live, Mode, Open, Opened, Start, StreamConsoleRequest, StreamConsoleResponse,
 };
 
+use super::heartbeat::{Heartbeat, INTERVAL};
 use super::reconnect::Trouble;
 use super::session::{Again, Claim, Typing};
 use super::{Begin, Options, Wish};
@@ -43,6 +44,8 @@ pub(super) struct Stream {
     pub(super) inbound: Streaming<StreamConsoleResponse>,
     /// The connection.
     pub(super) channel: Channel,
+    /// Signs of life, if the agent wants them.
+    pub(super) heartbeat: Option<Heartbeat>,
 }
 
 /// Why there is no stream.
@@ -103,10 +106,13 @@ pub(super) async fn dial(
     let opening = open_stream(channel.clone(), outbound);
     let opened = tokio::time::timeout(OPEN_TIMEOUT, opening).await;
     let (opened, inbound) = opened.unwrap_or(Err(LinkError::Timeout))?;
+    let interval = opened.heartbeat;
+    let interval = interval.and_then(|interval| Duration::try_from(interval).ok());
     let stream = Stream {
         requests,
         inbound,
         channel,
+        heartbeat: interval.map(|interval| Heartbeat::new(interval, Instant::now())),
     };
     Ok((opened, stream))
 }
@@ -151,6 +157,7 @@ pub(super) fn first_open(options: &Options, typing: Typing) -> Open {
         // A person may as well watch; a program must know that it cannot write.
         view_otherwise: options.wish == Wish::Write && typing == Typing::Terminal,
         start: Some(Start { from: Some(from) }),
+        heartbeat: heartbeat(),
         output_window: OUTPUT_WINDOW,
         displace_outside_holder: options.displace,
         ..Default::default()
@@ -168,10 +175,16 @@ pub(super) fn next_open(console: ConsoleRef, again: Again, typing: Typing) -> Op
         }),
         // An agent that has just started may not have attached the console yet.
         wait_for_start: true,
+        heartbeat: heartbeat(),
         output_window: OUTPUT_WINDOW,
         resume_token: again.token.into(),
         ..Default::default()
     }
+}
+
+/// The heartbeat that is promised.
+fn heartbeat() -> Option<prost_types::Duration> {
+    prost_types::Duration::try_from(INTERVAL).ok()
 }
 
 /// The console that was opened, named as exactly as the agent did.

@@ -1,12 +1,14 @@
 //! `vmconsolectl attach` and `tail`: one console on this terminal, or between pipes.
 //!
-//! Layers: `escape`, `window`, `typed`, `session`, `reconnect` and `notices` are pure;
+//! Layers: `escape`, `window`, `typed`, `session`, `reconnect`, `heartbeat` and `notices` are
+//! pure;
 //! `terminal`, `keyboard`, `screen`, `signals`, `link` and `breaks` are the outside; `drive`
 //! joins them. Refuses to touch the terminal before the agent has opened the console.
 
 mod breaks;
 mod drive;
 pub(crate) mod escape;
+mod heartbeat;
 mod keyboard;
 mod link;
 mod notices;

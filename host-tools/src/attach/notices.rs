@@ -129,7 +129,9 @@ pub(super) fn gap(gap: &Gap) -> String {
     let why = match gap.reason() {
         GapReason::Overrun => "they are no longer kept, as this viewer came too late for them",
         GapReason::NotAttached => "the agent was not attached to the console for a while",
-        GapReason::GenerationPassed => "the VM was started anew in between",
+        GapReason::GenerationPassed => {
+            "what was kept of it is gone, as the VM or the agent was started anew"
+        }
         GapReason::Unspecified => "the agent did not say why",
     };
     format!("gap: {lost} missing here: {why}")

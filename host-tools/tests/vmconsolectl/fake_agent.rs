@@ -70,6 +70,11 @@ pub(crate) struct FakeAgent {
 impl FakeAgent {
     /// Serves with the certificates of `pki`.
     pub(crate) fn start(pki: &Path, script: Script) -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap(), pki, script)
+    }
+
+    /// The same, at an address that another may have left.
+    pub(crate) fn start_at(at: SocketAddr, pki: &Path, script: Script) -> Self {
         let read = |name: &str| std::fs::read(pki.join(name)).unwrap();
         let tls = ServerTlsConfig::new()
             .identity(Identity::from_pem(read("agent.crt"), read("agent.key")))
@@ -91,7 +96,7 @@ impl FakeAgent {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let listener = tokio::net::TcpListener::bind(at).await.unwrap();
                 bound.send(listener.local_addr().unwrap()).unwrap();
                 let mut server = Server::builder().tls_config(tls).unwrap();
                 let server = server.add_service(ConsoleServiceServer::new(service));
@@ -241,26 +246,16 @@ impl ClientStream {
 
     /// Opened, with this mode and input window; somebody named bob writes if not we.
     pub(crate) fn opened(&self, mode: Mode, input_window: u64) {
-        let bob = Participant {
-            subject: "bob".into(),
-            proxy: "web".into(),
-            ..Default::default()
-        };
-        self.say(ToClient::Opened(Opened {
-            session_id: "s1".into(),
-            console: Some(Console {
-                vm_name: "web-1".into(),
-                alias: "serial0".into(),
-                writer: (mode == Mode::View).then_some(bob),
-                ..Default::default()
-            }),
-            mode: mode.into(),
-            write_epoch: 3,
-            position: at(0),
-            next_input_offset: Some(0),
-            input_window,
-            ..Default::default()
-        }));
+        self.say(ToClient::Opened(opened(mode, input_window)));
+    }
+
+    /// Refuses the stream, in the place of Opened.
+    pub(crate) fn refuse(mut self, status: Status) {
+        let sender = self.responses.take().expect("the stream is over");
+        self.runtime.block_on(async {
+            let sent = tokio::time::timeout(LIMIT, sender.send(Err(status)));
+            sent.await.expect("the client takes nothing").unwrap();
+        });
     }
 
     /// Closed with a reason, and the end of the stream.
@@ -270,6 +265,31 @@ impl ClientStream {
             ..Default::default()
         }));
         self.responses = None;
+    }
+}
+
+/// What [`ClientStream::opened`] says.
+pub(crate) fn opened(mode: Mode, input_window: u64) -> Opened {
+    let bob = Participant {
+        subject: "bob".into(),
+        proxy: "web".into(),
+        ..Default::default()
+    };
+    Opened {
+        session_id: "s1".into(),
+        console: Some(Console {
+            vm_name: "web-1".into(),
+            alias: "serial0".into(),
+            writer: (mode == Mode::View).then_some(bob),
+            ..Default::default()
+        }),
+        mode: mode.into(),
+        write_epoch: 3,
+        position: at(0),
+        oldest: at(0),
+        next_input_offset: Some(0),
+        input_window,
+        ..Default::default()
     }
 }
 

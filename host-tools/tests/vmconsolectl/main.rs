@@ -14,5 +14,7 @@ mod fake_agent;
 mod lists;
 mod pipes;
 mod program;
+mod reconnects;
 mod refusals;
+mod tails;
 mod terminals;

@@ -25,7 +25,7 @@ const INPUT_STALL: Duration = Duration::from_secs(60);
 
 impl Drive {
     /// When [`Drive::elapsed`] is due, if ever.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&mut self) -> Option<Instant> {
         match self.phase {
             Phase::Leaving { until, .. } | Phase::Draining { until, .. } => Some(until),
             Phase::Running | Phase::Ended(_) => self
@@ -34,6 +34,7 @@ impl Drive {
                 .into_iter()
                 .chain(self.pipe_deadline())
                 .chain(self.outage_deadline())
+                .chain(self.heartbeat_deadline())
                 .min(),
         }
     }
@@ -41,6 +42,12 @@ impl Drive {
     /// When trying to get another stream is given up.
     fn outage_deadline(&self) -> Option<Instant> {
         self.parts.reconnect.deadline().map(Instant::from_std)
+    }
+
+    /// When the agent is to be asked for a sign of life, or has given none.
+    fn heartbeat_deadline(&mut self) -> Option<Instant> {
+        let heartbeat = self.parts.way.heartbeat();
+        heartbeat.map(|heartbeat| Instant::from_std(heartbeat.deadline()))
     }
 
     /// When a pipe's session is over, or given up.
@@ -95,6 +102,8 @@ impl Drive {
             if let Some(action) = self.parts.escapes.as_mut().and_then(Escapes::elapsed) {
                 self.act(action);
             }
+        } else if self.is_silent() {
+            self.broken(Exit::Broken, "the agent has fallen silent".to_owned());
         } else if due(self.outage_deadline()) {
             let seconds = self.parts.reconnect.limit().as_secs_f64();
             let text = format!("gave up after {seconds} s without a connection");

@@ -136,6 +136,7 @@ impl Drive {
             if let Phase::Ended(exit) = self.phase {
                 return exit;
             }
+            self.beat();
             let until = self.deadline();
             let parts = &mut self.parts;
             let open = !matches!(self.phase, Phase::Draining { .. });
@@ -157,7 +158,10 @@ impl Drive {
     fn news(&mut self, news: News) {
         match news {
             News::Room(room) => self.send(room),
-            News::Message(message) => self.message(message),
+            News::Message(message) => {
+                self.heard();
+                self.message(message);
+            }
             News::Dialed(dialed) => self.dialed(dialed),
         }
     }

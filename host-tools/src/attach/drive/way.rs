@@ -20,6 +20,7 @@ use tonic::Status;
 use vmconsole_proto::v1::{ConsoleRef, Opened, StreamConsoleRequest, StreamConsoleResponse};
 
 use super::{Drive, Phase};
+use crate::attach::heartbeat::Heartbeat;
 use crate::attach::link::{LinkError, Stream, dial, next_open};
 use crate::attach::notices;
 use crate::attach::reconnect::Trouble;
@@ -108,6 +109,14 @@ impl Way {
         }
     }
 
+    /// The heartbeat of the stream that is open.
+    pub(super) const fn heartbeat(&mut self) -> Option<&mut Heartbeat> {
+        match self {
+            Self::Up { stream, .. } => stream.heartbeat.as_mut(),
+            Self::Dialing(_) | Self::Waiting | Self::Over => None,
+        }
+    }
+
     /// Whether a stream is open.
     pub(super) const fn is_up(&self) -> bool {
         matches!(self, Self::Up { .. })
@@ -115,6 +124,29 @@ impl Way {
 }
 
 impl Drive {
+    /// Asks for a sign of life when it is time, whatever else there is to do.
+    pub(super) fn beat(&mut self) {
+        let now = Instant::now().into_std();
+        let heartbeat = self.parts.way.heartbeat();
+        if heartbeat.is_some_and(|heartbeat| heartbeat.take_ping(now)) {
+            self.parts.session.ping();
+        }
+    }
+
+    /// The agent said something.
+    pub(super) fn heard(&mut self) {
+        if let Some(heartbeat) = self.parts.way.heartbeat() {
+            heartbeat.heard(Instant::now().into_std());
+        }
+    }
+
+    /// Whether the agent has said nothing for too long.
+    pub(super) fn is_silent(&mut self) -> bool {
+        let now = Instant::now().into_std();
+        let heartbeat = self.parts.way.heartbeat();
+        heartbeat.is_some_and(|heartbeat| heartbeat.is_silent(now))
+    }
+
     /// The stream is over, and another may take its place.
     pub(super) fn broken(&mut self, exit: Exit, why: String) {
         if self.phase != Phase::Running {

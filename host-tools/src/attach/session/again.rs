@@ -97,6 +97,7 @@ impl Session {
         let kept = !same || opened.write_epoch == self.epoch;
         self.epoch = opened.write_epoch;
         self.asked = None;
+        self.ping = false;
         self.deaf_told = false;
         self.writer = opened.console.as_ref().and_then(|c| c.writer.clone());
         match (wrote, self.you_write) {

@@ -18,7 +18,7 @@ mod receive;
 use bytes::Bytes;
 use vmconsole_proto::v1::stream_console_request::Message as Request;
 use vmconsole_proto::v1::{
-    ConsoleState, Detach, Input, Mode, Opened, OutputAck, Participant, Position, Roster,
+    ConsoleState, Detach, Input, Mode, Opened, OutputAck, Participant, Ping, Position, Roster,
 };
 
 use super::escape::EscapeKey;
@@ -85,6 +85,7 @@ pub(crate) struct Session {
     you_write: bool,
     claim: Claim,
     asked: Option<Request>,
+    ping: bool,
     writer: Option<Participant>,
     epoch: u64,
     roster: Roster,
@@ -119,6 +120,7 @@ impl Session {
             you_write: writes(&opened),
             claim: Claim::View,
             asked: None,
+            ping: false,
             epoch: opened.write_epoch,
             state: console.state.unwrap_or_default(),
             // A session that is not resumed counts its input from 0 by definition.
@@ -200,9 +202,15 @@ impl Session {
         }
     }
 
+    /// Asks the agent for a sign of life.
+    pub(crate) const fn ping(&mut self) {
+        self.ping = true;
+    }
+
     /// Whether [`Session::next_request`] has something.
     pub(crate) fn has_request(&self) -> bool {
         let wanted = self.output.ack_due()
+            || self.ping
             || self.asked.is_some()
             || self.may_send()
             || self.leaving == Leaving::Wanted;
@@ -213,6 +221,9 @@ impl Session {
     pub(crate) fn next_request(&mut self) -> Option<Request> {
         if !self.has_request() {
             return None;
+        }
+        if std::mem::take(&mut self.ping) {
+            return Some(Request::Ping(Ping::default()));
         }
         if let Some(position) = self.output.take_ack() {
             return Some(Request::OutputAck(OutputAck {

@@ -59,7 +59,7 @@ impl Session {
             Response::Expiring(expiring) => vec![Effect::Notice(notices::expiring(&expiring))],
             Response::Moved(moved) => vec![Effect::Notice(notices::moved(&moved))],
             Response::Closed(closed) => self.closed(&closed),
-            // The one was not asked for, and a second Opened changes nothing.
+            // That it came is all that counts, and a second Opened changes nothing.
             Response::Pong(_) | Response::Opened(_) => Vec::new(),
         }
     }
