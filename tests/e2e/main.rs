@@ -11,6 +11,7 @@
 
 mod capture;
 mod command_line;
+mod cutter;
 mod dead_proxy;
 mod diagnosis;
 mod drain;
@@ -29,11 +30,13 @@ mod prometheus;
 mod python_client;
 mod qemu_boots;
 mod readme;
+mod reconnects;
 mod refusals;
 mod shell;
 mod site;
 mod starts;
 mod swapped;
+mod tails;
 mod terminal;
 mod virsh;
 mod vmconsolectl;

@@ -22,6 +22,7 @@ pub(crate) struct Site {
     pub(crate) agent: Agent,
     pub(crate) libvirtd: Libvirtd,
     pub(crate) pki: PathBuf,
+    options: AgentOptions,
 }
 
 impl Site {
@@ -39,11 +40,18 @@ impl Site {
         let mut options = AgentOptions::new(libvirtd.uri(), &pki, &[PROXY]);
         level.clone_into(&mut options.log_level);
         let agent = Agent::start(&options);
+        options.listen = agent.grpc().to_string();
         Self {
             agent,
             libvirtd,
             pki,
+            options,
         }
+    }
+
+    /// Has another agent take the place of one that has ended, at the same address.
+    pub(crate) fn starts_again(&mut self) {
+        self.agent = Agent::start(&self.options);
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {

@@ -149,7 +149,7 @@ fn a_takeover_ends_a_pipe_with_7_and_leaves_a_terminal_watching() {
 fn an_agent_that_stops_ends_a_terminal_with_8_and_gives_it_back() {
     let mut site = Site::start();
     let guest = site.guest("ctl-drain");
-    let mut attach = site.terminal(&["attach", guest.name()]);
+    let mut attach = site.terminal(&["attach", guest.name(), "--no-reconnect"]);
     attach.is_told("attached to ctl-drain/serial0");
     attach.is_taken_over();
     site.agent.signal(Signal::SIGTERM);

@@ -1,0 +1,162 @@
+//! `vmconsolectl attach` through breaks of all that is between it and the guest: each line is
+//! printed once, each keystroke arrives once, and what may be missing is told.
+
+use nix::sys::signal::Signal;
+use vmconsole_tests::wait;
+
+use crate::cutter::Cutter;
+use crate::host::BOUND;
+use crate::site::Site;
+use crate::terminal::Piped;
+
+/// How many lines the guest prints while its viewer is cut off again and again.
+const LINES: usize = 6000;
+
+/// How often the way is cut.
+const CUTS: usize = 12;
+
+/// Between two cuts at most so many bytes of output come, and one byte at least.
+const MOST_BYTES: u64 = 3000;
+
+/// A step of a simple generator of numbers that look random and are the same each time.
+fn next_random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+/// A pipe that has logged in and whose shell echoes nothing.
+fn logged_in(mut attach: Piped) -> Piped {
+    for (text, answer) in [
+        ("login: ", "root\n"),
+        ("Password: ", "console\n"),
+        ("# ", "stty -echo; echo qu''iet\n"),
+        ("quiet\r\n", ""),
+    ] {
+        attach.sees(text);
+        attach.types(answer);
+    }
+    attach
+}
+
+#[test]
+fn lines_come_once_and_typing_arrives_once_over_a_way_that_is_cut() {
+    let site = Site::start();
+    let guest = site.guest("ctl-cut");
+    let way = Cutter::to(site.agent.grpc());
+    let mut command = site.command(&["attach", guest.name(), "--tail", "65536"]);
+    command.env("VMCONSOLE_AGENT", way.address().to_string());
+    let mut attach = logged_in(Piped::start(command));
+
+    attach.types(&format!(
+        "i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); done\n"
+    ));
+    attach.sees("line 0\r\n");
+    let mut random = 0x9e37_79b9_7f4a_7c15;
+    for cut in 0..CUTS {
+        let wanted = attach.stdout().len() as u64 + 1 + next_random(&mut random) % MOST_BYTES;
+        let over = format!("line {}\r\n", LINES - 1);
+        wait::until("more output", BOUND, || {
+            let shown = attach.stdout();
+            shown.len() as u64 >= wanted || shown.contains(&over)
+        });
+        let before = way.made();
+        way.cut();
+        // While there is no connection, and for the shell to do when it is done.
+        attach.types(&format!("echo ty''ped {cut}\n"));
+        wait::until("another connection", BOUND, || way.made() > before);
+    }
+    attach.types("echo al''l\n");
+    attach.sees("all\r\n");
+    assert_eq!(
+        attach.end_of_input(),
+        Some(0),
+        "{}",
+        attach.process.stderr()
+    );
+
+    let shown = attach.stdout();
+    let of = |word: &str| -> Vec<String> {
+        let ours = |line: &&str| line.starts_with(word);
+        // The prompt stands before what the first command after the loop prints.
+        let lines = shown
+            .split("\r\n")
+            .map(|line| line.trim_start_matches(['~', '/', '#', ' ']));
+        lines.filter(ours).map(str::to_owned).collect()
+    };
+    let expected = |word: &str, count| -> Vec<String> {
+        (0..count)
+            .map(|number| format!("{word} {number}"))
+            .collect()
+    };
+    assert_eq!(of("line "), expected("line", LINES));
+    assert_eq!(of("typed "), expected("typed", CUTS));
+    let told = attach.process.stderr();
+    let (lost, back) = (
+        told.matches("trying again").count(),
+        told.matches("back after").count(),
+    );
+    assert!(lost >= 1 && back == lost, "{told}");
+    assert_eq!(told.matches("nothing was missed").count(), back, "{told}");
+    println!("{CUTS} cuts, {lost} breaks told");
+    site.settled(1.0);
+}
+
+#[test]
+fn an_agent_that_is_killed_and_started_again_is_come_back_to() {
+    let mut site = Site::start();
+    let guest = site.guest("ctl-killed");
+    let mut attach = site.terminal(&["attach", guest.name(), "--takeover"]);
+    attach.is_told("attached to ctl-killed/serial0");
+    attach.is_taken_over();
+    attach.types("\r");
+    attach.sees("login: ");
+
+    // What it was sent while it did nothing nobody knows of.
+    site.agent.signal(Signal::SIGSTOP);
+    attach.types("ro");
+    site.agent.signal(Signal::SIGKILL);
+    site.agent.wait();
+    attach.is_told("trying again, for 300 s at most");
+    site.starts_again();
+    attach.is_told("as a new session");
+    attach.is_told("some output was missed");
+    attach.is_told("gap: an unknown amount of output missing here");
+    let told = attach.process.stderr();
+    let doubt = told.contains("2 typed bytes may not have arrived, and are not sent again");
+    // The keys were read, and sent, before the stream broke or after.
+    assert!(doubt || !told.contains("typed bytes"), "{told}");
+
+    attach.types("\r");
+    attach.sees("login: ");
+    attach.types("\r~.");
+    assert_eq!(attach.ended(), Some(0));
+    site.settled(1.0);
+}
+
+#[test]
+fn an_agent_that_stops_and_starts_is_come_back_to_and_typing_waits() {
+    let mut site = Site::start();
+    let guest = site.guest("ctl-restarted");
+    let attach = site.piped(&["attach", guest.name(), "--tail", "65536"]);
+    let mut attach = logged_in(attach);
+    attach.types("echo be''fore\n");
+    attach.sees("before\r\n");
+    site.agent.signal(Signal::SIGTERM);
+    wait::until("the break to be told", BOUND, || {
+        attach.process.stderr().contains("AGENT_DRAINING")
+    });
+    attach.types("echo be''tween\n");
+    assert!(site.agent.wait().success());
+    site.starts_again();
+    attach.sees("between\r\n");
+    assert_eq!(
+        attach.end_of_input(),
+        Some(0),
+        "{}",
+        attach.process.stderr()
+    );
+    assert_eq!(attach.stdout().matches("between").count(), 1);
+    site.settled(1.0);
+}
