@@ -10,7 +10,7 @@ use crate::site::Site;
 use crate::terminal::Piped;
 
 /// How many lines the guest prints while its viewer is cut off again and again.
-const LINES: usize = 6000;
+const LINES: usize = 12_000;
 
 /// How often the way is cut.
 const CUTS: usize = 12;
@@ -31,13 +31,18 @@ fn logged_in(mut attach: Piped) -> Piped {
     for (text, answer) in [
         ("login: ", "root\n"),
         ("Password: ", "console\n"),
-        ("# ", "stty -echo; echo qu''iet\n"),
+        ("# ", "stty -echo; PS1=; echo qu''iet\n"),
         ("quiet\r\n", ""),
     ] {
         attach.sees(text);
         attach.types(answer);
     }
     attach
+}
+
+/// How often it has said so.
+fn times(attach: &Piped, text: &str) -> usize {
+    attach.process.stderr().matches(text).count()
 }
 
 #[test]
@@ -54,18 +59,23 @@ fn lines_come_once_and_typing_arrives_once_over_a_way_that_is_cut() {
     ));
     attach.sees("line 0\r\n");
     let mut random = 0x9e37_79b9_7f4a_7c15;
+    let over = format!("line {}\r\n", LINES - 1);
     for cut in 0..CUTS {
         let wanted = attach.stdout().len() as u64 + 1 + next_random(&mut random) % MOST_BYTES;
-        let over = format!("line {}\r\n", LINES - 1);
         wait::until("more output", BOUND, || {
             let shown = attach.stdout();
             shown.len() as u64 >= wanted || shown.contains(&over)
         });
-        let before = way.made();
+        let (made, back) = (way.made(), times(&attach, "back after"));
         way.cut();
         // While there is no connection, and for the shell to do when it is done.
         attach.types(&format!("echo ty''ped {cut}\n"));
-        wait::until("another connection", BOUND, || way.made() > before);
+        wait::until("another connection", BOUND, || way.made() > made);
+        if cut % 4 == 3 {
+            // In the midst of a handshake, or of an opening.
+            way.cut();
+        }
+        wait::until("being back", BOUND, || times(&attach, "back after") > back);
     }
     attach.types("echo al''l\n");
     attach.sees("all\r\n");
@@ -78,12 +88,8 @@ fn lines_come_once_and_typing_arrives_once_over_a_way_that_is_cut() {
 
     let shown = attach.stdout();
     let of = |word: &str| -> Vec<String> {
-        let ours = |line: &&str| line.starts_with(word);
-        // The prompt stands before what the first command after the loop prints.
-        let lines = shown
-            .split("\r\n")
-            .map(|line| line.trim_start_matches(['~', '/', '#', ' ']));
-        lines.filter(ours).map(str::to_owned).collect()
+        let lines = shown.split("\r\n").filter(|line| line.starts_with(word));
+        lines.map(str::to_owned).collect()
     };
     let expected = |word: &str, count| -> Vec<String> {
         (0..count)
@@ -118,7 +124,7 @@ fn an_agent_that_is_killed_and_started_again_is_come_back_to() {
     attach.types("ro");
     site.agent.signal(Signal::SIGKILL);
     site.agent.wait();
-    attach.is_told("trying again, for 300 s at most");
+    attach.is_told("trying again for 300 s at most");
     site.starts_again();
     attach.is_told("as a new session");
     attach.is_told("some output was missed");

@@ -261,7 +261,7 @@ pub(super) fn closed(closed: &Closed) -> String {
 /// The stream broke, and another is tried for up to so long.
 pub(super) fn lost(why: &str, limit: Duration) -> String {
     let seconds = limit.as_secs_f64();
-    format!("{why}: trying again, for {seconds} s at most")
+    format!("connection lost, trying again for {seconds} s at most: {why}")
 }
 
 /// A stream is there again, `down` after the last broke. What is missing of the output, a Gap

@@ -116,7 +116,7 @@ fn a_pipe_goes_on_where_it_was_and_each_byte_arrives_once() {
         (Some(0), &b"seen and more"[..])
     );
     assert!(
-        ended.stderr.contains("trying again, for 300 s at most"),
+        ended.stderr.contains("trying again for 300 s at most"),
         "{}",
         ended.stderr
     );
@@ -238,7 +238,7 @@ fn an_agent_that_stays_away_is_given_up() {
     let ended = program.end();
     assert_eq!(ended.code, Some(8));
     assert!(
-        ended.stderr.contains("trying again, for 1 s at most"),
+        ended.stderr.contains("trying again for 1 s at most"),
         "{}",
         ended.stderr
     );
