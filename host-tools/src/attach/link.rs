@@ -177,7 +177,7 @@ pub(super) fn next_open(console: ConsoleRef, again: Again, typing: Typing) -> Op
         wait_for_start: true,
         heartbeat: heartbeat(),
         output_window: OUTPUT_WINDOW,
-        resume_token: again.token.into(),
+        resume_token: again.token,
         ..Default::default()
     }
 }

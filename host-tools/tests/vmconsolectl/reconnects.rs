@@ -17,7 +17,7 @@ use crate::program::{LIMIT, OnTerminal, Piped, pki, vmconsolectl};
 /// Opened with a token.
 fn with_token(token: &[u8], opened: Opened) -> ToClient {
     ToClient::Opened(Opened {
-        resume_token: token.to_vec().into(),
+        resume_token: token.to_vec(),
         ..opened
     })
 }
@@ -230,9 +230,12 @@ fn an_agent_that_stays_away_is_given_up() {
     let (_root, pki) = pki();
     let mut agent = FakeAgent::start(&pki, Script::default());
     let mut command = vmconsolectl(&pki, agent.address);
-    let program = Piped::start(command.args(["attach", "web-1", "--view", "--reconnect", "1"]));
+    let mut program = Piped::start(command.args(["attach", "web-1", "--view", "--reconnect", "1"]));
     let (_, stream) = started(&agent);
     stream.opened(Mode::View, 0);
+    stream.output(0, "seen");
+    let mut seen = [0; 4];
+    std::io::Read::read_exact(program.stdout.as_mut().unwrap(), &mut seen).unwrap();
     agent.vanish();
     drop(stream);
     let ended = program.end();

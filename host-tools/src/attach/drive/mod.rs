@@ -162,7 +162,7 @@ impl Drive {
                 self.heard();
                 self.message(message);
             }
-            News::Dialed(dialed) => self.dialed(dialed),
+            News::Dialed(dialed) => self.dialed(*dialed),
         }
     }
 

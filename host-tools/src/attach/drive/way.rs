@@ -67,7 +67,7 @@ impl Dialer {
 /// The way.
 pub(in crate::attach) enum Way {
     /// A stream is open; whether the agent still reads.
-    Up { stream: Stream, sending: bool },
+    Up { stream: Box<Stream>, sending: bool },
     /// An attempt is under way.
     Dialing(Pin<Box<dyn Future<Output = Dialed>>>),
     /// An attempt is due once the screen has caught up.
@@ -77,20 +77,26 @@ pub(in crate::attach) enum Way {
 }
 
 /// What happened on the way.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and most are messages"
+)]
 pub(super) enum News {
     /// There is room for a message; false when nobody takes any.
     Room(bool),
     /// The agent said something, or the stream ended.
     Message(Result<Option<StreamConsoleResponse>, Status>),
     /// An attempt is over.
-    Dialed(Dialed),
+    Dialed(Box<Dialed>),
 }
 
 impl Way {
     /// With a stream that was just opened.
-    pub(in crate::attach) const fn up(stream: Stream) -> Self {
-        let sending = true;
-        Self::Up { stream, sending }
+    pub(in crate::attach) fn up(stream: Stream) -> Self {
+        Self::Up {
+            stream: Box::new(stream),
+            sending: true,
+        }
     }
 
     /// What happens next; `wants_room` where there is something to be sent.
@@ -104,13 +110,13 @@ impl Way {
                 room = has_room(&stream.requests), if wants_room && *sending => News::Room(room),
                 message = stream.inbound.message() => News::Message(message),
             },
-            Self::Dialing(dialing) => News::Dialed(dialing.await),
+            Self::Dialing(dialing) => News::Dialed(Box::new(dialing.await)),
             Self::Waiting | Self::Over => std::future::pending().await,
         }
     }
 
     /// The heartbeat of the stream that is open.
-    pub(super) const fn heartbeat(&mut self) -> Option<&mut Heartbeat> {
+    pub(super) fn heartbeat(&mut self) -> Option<&mut Heartbeat> {
         match self {
             Self::Up { stream, .. } => stream.heartbeat.as_mut(),
             Self::Dialing(_) | Self::Waiting | Self::Over => None,

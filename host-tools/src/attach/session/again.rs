@@ -58,7 +58,7 @@ impl Session {
         effects.extend(self.check(|window| window.reopened(opened.position)));
         effects.extend(self.input_reopened(&opened, same));
         effects.extend(self.lease_reopened(&opened, same));
-        self.token = opened.resume_token.to_vec();
+        self.token = opened.resume_token;
         self.id = opened.session_id;
         self.roster = opened.roster.unwrap_or_default();
         let state = opened.console.unwrap_or_default().state.unwrap_or_default();

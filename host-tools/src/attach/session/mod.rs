@@ -115,7 +115,7 @@ impl Session {
             typing,
             key,
             console: notices::console_name(&opened),
-            token: opened.resume_token.to_vec(),
+            token: opened.resume_token.clone(),
             up: true,
             you_write: writes(&opened),
             claim: Claim::View,

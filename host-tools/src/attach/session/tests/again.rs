@@ -9,7 +9,7 @@ const DOWN: Duration = Duration::from_secs(3);
 /// A session of this token that wrote `text`, of which the agent acknowledged `acked` bytes.
 fn broken(typing: Typing, text: &'static [u8], acked: u64) -> Session {
     let mut opened = opened(Mode::WriteIfFree, 4);
-    opened.resume_token = b"one".to_vec().into();
+    opened.resume_token = b"one".to_vec();
     let (mut session, _) = Session::open(opened, typing, EscapeKey::Off, WINDOW);
     session.wanted_to_write(Claim::IfFree);
     session.typed(Bytes::from_static(text));
@@ -27,7 +27,7 @@ fn next(next_input_offset: Option<u64>) -> Opened {
     Opened {
         next_input_offset,
         oldest: Some(at(0)),
-        resume_token: b"two".to_vec().into(),
+        resume_token: b"two".to_vec(),
         ..opened(Mode::WriteIfFree, 9)
     }
 }
