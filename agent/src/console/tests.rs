@@ -22,6 +22,7 @@ mod flags;
 mod held;
 mod input;
 mod listed;
+mod moves;
 mod starts;
 mod viewers;
 
