@@ -23,6 +23,7 @@ mod host;
 mod hypervisor_faults;
 mod keys;
 mod libvirt;
+mod moved;
 mod pasted;
 mod peers;
 mod prometheus;
