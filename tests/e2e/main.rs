@@ -18,6 +18,7 @@ mod effects;
 mod endpoint_table;
 mod endpoints;
 mod first_client;
+mod flooded;
 mod guest_boots;
 mod host;
 mod hypervisor_faults;
