@@ -1,11 +1,12 @@
 # What people run. Everything else is cargo's.
 .POSIX:
-.PHONY: help demo demo-libvirt test lint proto docs bench packages
+.PHONY: help demo demo-libvirt test long lint proto docs bench packages
 
 help:
 	@echo "make demo          a guest in a plain QEMU, an agent, a terminal on the guest's console"
 	@echo "make demo-libvirt  the same under libvirt"
 	@echo "make test          install what is missing and run every test"
+	@echo "make long          the runs that take minutes each, on a release build, with their figures"
 	@echo "make lint          format, clippy, licences, interface, documentation"
 	@echo "make packages      a DEB and an RPM, in target/packages"
 	@echo "make bench         the byte path beside a plain TLS relay and socat"
@@ -31,6 +32,13 @@ test:
 	@tests/as-root.sh true
 	@cargo build --workspace --all-targets
 	@tests/run.sh
+
+# `make long TESTS=flooded` runs some of it.
+long:
+	@tests/setup.sh test
+	@tests/as-root.sh true
+	@cargo build --release --workspace --all-targets
+	@tests/long.sh $(TESTS)
 
 lint: proto docs
 	@cargo fmt --all --check

@@ -22,11 +22,14 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::info;
 use vmconsole_proto::v1::console_service_server::ConsoleServiceServer;
+use vmconsole_proto::v1::session_service_server::SessionServiceServer;
 
 pub use self::hypervisors::Hypervisors;
 
 use self::follow::{Follow, FollowGauges};
-use crate::api::{ConnectionMetrics, ConsoleApi, GrpcLimits, GrpcServer, Served, StreamLimits};
+use crate::api::{
+    ConnectionMetrics, ConsoleApi, GrpcLimits, GrpcServer, Served, SessionApi, StreamLimits,
+};
 use crate::config::Config;
 use crate::console::{ConsoleMetrics, Registry, RegistryConfig};
 use crate::core::deadlines::TimeLimits;
@@ -129,6 +132,9 @@ impl App {
         health
             .set_serving::<ConsoleServiceServer<ConsoleApi>>()
             .await;
+        health
+            .set_serving::<SessionServiceServer<SessionApi>>()
+            .await;
         keeping.spawn("registry", registry.run(keeping.token()));
         keeping.spawn("http", http.run(keeping.token()));
         keeping.spawn("readiness", follow.run(keeping.token()));
@@ -177,8 +183,12 @@ impl App {
 /// Says that nothing is served any more, and ends the streams that watch for that: they
 /// would hold their connections open.
 async fn stop_serving(mut health: HealthReporter) {
-    const SERVICE: &str = ConsoleServiceServer::<ConsoleApi>::NAME;
-    for service in ["", SERVICE] {
+    let services = [
+        "",
+        ConsoleServiceServer::<ConsoleApi>::NAME,
+        SessionServiceServer::<SessionApi>::NAME,
+    ];
+    for service in services {
         health
             .set_service_status(service, ServingStatus::NotServing)
             .await;
@@ -263,7 +273,10 @@ fn routes(
             .register_encoded_file_descriptor_set(vmconsole_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    let sessions = SessionServiceServer::new(SessionApi::new(registry.directory()))
+        .max_decoding_message_size(MAX_REQUEST);
     let routes = Routes::new(api)
+        .add_service(sessions)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)

@@ -30,7 +30,7 @@ async fn floods(site: &Site, console: &mut Console) {
     let next = |pair: &[u8]| pair[1] == pair[0].wrapping_add(1);
     let lost = came.bytes.windows(2).filter(|pair| !next(pair)).count();
     assert_eq!(lost, 0, "every byte follows the one before");
-    // 64 bytes are what may gather for a unix socket, which has the fewest.
+    // 96 bytes are what may gather for a unix socket, which has the fewest.
     assert!(reads < read / 8.0, "{reads} reads of {read} bytes");
 }
 

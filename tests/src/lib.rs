@@ -28,6 +28,7 @@ mod ready;
 pub mod scrape;
 pub mod setup;
 pub mod standin;
+pub mod usage;
 pub mod user;
 pub mod virsh;
 pub mod wait;

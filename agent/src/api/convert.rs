@@ -265,6 +265,9 @@ pub(super) fn event(event: Event) -> v1::StreamConsoleResponse {
             r#in: duration(left),
             reason: reason(why).into(),
         }),
+        Event::Moved(host) => Message::Moved(v1::Moved {
+            host: host.as_deref().unwrap_or_default().to_owned(),
+        }),
         Event::Pong(nonce) => Message::Pong(v1::Pong { nonce }),
         Event::Closed(last) => Message::Closed(closed(&last)),
     };

@@ -13,8 +13,10 @@ mod open;
 mod refusal;
 mod server;
 mod service;
+mod sessions;
 mod stream;
 mod watch;
 
 pub use server::{ConnectionMetrics, GrpcLimits, GrpcServer};
 pub use service::{ConsoleApi, Proxy, Served, StreamLimits};
+pub use sessions::SessionApi;

@@ -67,6 +67,9 @@ pub(super) fn open_refused(error: &OpenError) -> Status {
             .iter()
             .map(|holder| ("holder".to_owned(), holder.to_string()))
             .collect(),
+        OpenError::Join(JoinError::Moved(Some(host))) => {
+            HashMap::from([("host".to_owned(), host.to_string())])
+        }
         _ => HashMap::new(),
     };
     status_with(error.reason(), error.to_string(), metadata)

@@ -141,7 +141,7 @@ impl ConsoleApi {
 }
 
 /// The proxy that a call came through.
-fn proxy<T>(request: &Request<T>) -> Result<PeerIdentity, Status> {
+pub(super) fn proxy<T>(request: &Request<T>) -> Result<PeerIdentity, Status> {
     match request.extensions().get::<Proxy>() {
         Some(Proxy(proxy)) => Ok(proxy.clone()),
         None => Err(status(

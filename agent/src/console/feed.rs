@@ -139,25 +139,32 @@ impl Console {
         Some((writer, bytes))
     }
 
-    /// `written` bytes of those being written were taken; `lost`: nobody knows of the rest.
-    pub(super) fn settle_write(&self, session: SessionId, written: usize, lost: bool) {
+    /// `written` bytes of those being written were taken, and so many after them are still
+    /// under way; the rest waits again.
+    pub(super) fn settle_write(&self, session: SessionId, written: usize, under_way: usize) {
         let mut shared = self.shared.lock();
         if written > 0 {
             shared.last_input = Some(SystemTime::now());
             shared.gather.input_written();
         }
         self.metrics.input_bytes.inc_by(written as u64);
-        let Some(seat) = shared.seats.get_mut(&session) else {
-            return;
-        };
-        if lost {
-            seat.input.refuse_in_flight(Reason::EndpointLost);
-        } else {
-            seat.input.settle(written);
+        if let Some(seat) = shared.seats.get_mut(&session) {
+            seat.input.settle(written, under_way);
+            let answers = seat.answers.clone();
+            drop(shared);
+            answers.notify_one();
         }
-        let answers = seat.answers.clone();
-        drop(shared);
-        answers.notify_one();
+    }
+
+    /// Nobody will know of the bytes that are still being written whether they were.
+    pub(super) fn lose_write(&self, session: SessionId) {
+        let mut shared = self.shared.lock();
+        if let Some(seat) = shared.seats.get_mut(&session) {
+            seat.input.refuse_in_flight(Reason::EndpointLost);
+            let answers = seat.answers.clone();
+            drop(shared);
+            answers.notify_one();
+        }
     }
 
     /// The endpoint took so many bytes that are no session's input.

@@ -1,5 +1,7 @@
 //! Who may be attached, and with the lease or without it. Says so; attaches nobody.
 
+use std::sync::Arc;
+
 use super::shared::Shared;
 use super::state::{Availability, ConsoleState, Participant};
 use crate::core::id::SessionId;
@@ -42,9 +44,17 @@ pub enum JoinError {
         "{0} sessions are attached to this console, the most that limits.viewers_per_console allows"
     )]
     TooManyViewers(usize),
+    /// The VM went on to another host: which, if it was announced.
+    #[error("the VM went on to {}", to_host(.0))]
+    Moved(Option<Arc<str>>),
     /// The VM, or this console of it, is no more.
     #[error("the console is no more")]
     Gone,
+}
+
+fn to_host(host: &Option<Arc<str>>) -> String {
+    let unknown = || "another host: ask there".to_owned();
+    host.as_ref().map_or_else(unknown, ToString::to_string)
 }
 
 /// Who holds it, to follow upon the detail.
@@ -56,6 +66,9 @@ fn held_by(state: &ConsoleState) -> String {
 impl Shared {
     pub(super) fn check_open(&self, max_viewers: usize, waits: bool) -> Result<(), JoinError> {
         self.check_place(max_viewers)?;
+        if self.moved_away() && !waits {
+            return Err(JoinError::Moved(self.moved_to()));
+        }
         match self.state.availability {
             Availability::Waiting if self.instance.is_none() && !waits => Err(self.not_running()),
             Availability::Ready if !waits => Err(self.not_attached_yet()),

@@ -32,6 +32,7 @@ mod lasting;
 mod lines;
 mod live;
 mod metrics;
+mod moves;
 mod pump;
 mod recent;
 mod registry;

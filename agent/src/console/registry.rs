@@ -174,7 +174,10 @@ impl Registry {
         self.book.published(&new, &went, inventory.synced);
         for (id, driven) in gone {
             driven.token.cancel();
-            driven.console.retire(!inventory.vms.contains_key(&id.vm));
+            let moved = inventory.moved.contains(&id.vm);
+            driven
+                .console
+                .retire(!inventory.vms.contains_key(&id.vm), moved);
         }
     }
 

@@ -43,6 +43,7 @@ impl Console {
         if shared.target == *target {
             return;
         }
+        shared.note_move(target);
         let vm_state = if target.connected {
             target.vm_state
         } else {
@@ -113,14 +114,17 @@ impl Console {
         self.change(|shared| shared.state.wedged_since = since);
     }
 
-    /// The console is no more, and its VM neither if `with_vm`: its viewers are told, and nobody
-    /// can join.
-    pub(super) fn retire(&self, with_vm: bool) {
+    /// The console is no more, and its VM neither if `with_vm`, since it moved if `moved`: its
+    /// viewers are told, and nobody can join.
+    pub(super) fn retire(&self, with_vm: bool, moved: bool) {
         let mut shared = self.shared.lock();
         let counted = !std::mem::replace(&mut shared.retired, true);
         shared.gather.show_all(now());
-        if with_vm && shared.instance.is_some() {
-            shared.note_stop();
+        if with_vm {
+            shared.note_gone(moved);
+            if shared.instance.is_some() {
+                shared.note_stop();
+            }
         }
         shared.refuse_waiting_input(Reason::VmGone);
         if counted {

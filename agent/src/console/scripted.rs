@@ -1,6 +1,8 @@
 //! A host with one VM whose endpoint does what a test tells it to: break, refuse, stall. A
 //! real one does none of that on demand.
 
+mod slow;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,11 +13,14 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+pub(crate) use slow::SlowLine;
+
 use super::{ChangeBook, Console, ConsoleMetrics, Directory, Registry, RegistryConfig};
 use crate::config::{Capture, CaptureMode};
 use crate::core::id::{Alias, ConsoleId, VmUuid};
 use crate::endpoint::{
-    Attachment, Claim, Direct, Endpoint, EndpointEnd, EndpointError, Holder, OutputSink, Source,
+    Abandoned, Attachment, Claim, Direct, Endpoint, EndpointEnd, EndpointError, Holder, OutputSink,
+    Source,
 };
 use crate::hypervisor::{
     ConsoleDevice, ConsoleKind, EffectError, Hypervisor, Instance, Inventory, Vm, VmState,
@@ -56,6 +61,8 @@ pub(crate) struct Script {
     pub(crate) sink: Mutex<Option<Arc<dyn OutputSink>>>,
     pub(crate) attached: Notify,
     pub(crate) written: Mutex<Vec<u8>>,
+    /// Takes input instead, if it is there.
+    pub(crate) slow: Mutex<Option<Arc<SlowLine>>>,
     /// How much of that QEMU has not read, if that can be seen.
     pub(crate) unread: Mutex<Option<usize>>,
     /// How often somebody looked.
@@ -115,7 +122,10 @@ impl Endpoint for Scripted {
         }
         *self.script.sink.lock() = Some(sink);
         self.script.attached.notify_one();
+        let slow = self.script.slow.lock().clone();
+        slow.iter().for_each(|line| line.renew());
         Ok(Box::new(ScriptedAttachment {
+            slow,
             script: self.script.clone(),
             appetite: self.appetite.clone(),
         }))
@@ -150,12 +160,16 @@ impl Scripted {
 
 struct ScriptedAttachment {
     script: Arc<Script>,
+    slow: Option<Arc<SlowLine>>,
     appetite: Arc<Semaphore>,
 }
 
 #[async_trait::async_trait]
 impl Attachment for ScriptedAttachment {
     async fn write(&mut self, bytes: &[u8]) -> Result<usize, EndpointError> {
+        if let Some(slow) = &self.slow {
+            return slow.write(bytes).await;
+        }
         self.appetite.acquire().await.expect("open").forget();
         let more = self.appetite.available_permits().min(bytes.len() - 1);
         self.appetite.forget_permits(more);
@@ -164,6 +178,19 @@ impl Attachment for ScriptedAttachment {
             .lock()
             .extend_from_slice(&bytes[..=more]);
         Ok(more + 1)
+    }
+
+    fn abandon(&mut self) -> Abandoned {
+        self.slow
+            .as_ref()
+            .map_or_else(Abandoned::default, |slow| slow.abandon())
+    }
+
+    async fn settle(&mut self) -> Result<usize, EndpointError> {
+        match &self.slow {
+            Some(slow) => slow.settle().await,
+            None => Ok(0),
+        }
     }
 
     async fn send_break(&mut self) -> Result<(), EndpointError> {
@@ -186,6 +213,7 @@ impl Attachment for ScriptedAttachment {
     }
 
     async fn detach(self: Box<Self>) {
+        self.slow.iter().for_each(|line| line.renew());
         self.script.let_go.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -14,6 +14,7 @@ use super::breaks::Breaks;
 use super::capture::{Capture, Hold};
 use super::displace::Displacing;
 use super::effects::Effects;
+use super::moves::Moves;
 use super::state::{Availability, ConsoleState, Participant, Roster, Target, WriterChange};
 use crate::core::budget::Budget;
 use crate::core::gather::Gather;
@@ -91,6 +92,7 @@ pub(super) struct Shared {
     /// Whom the console is held for.
     pub(super) hold: Hold,
     pub(super) effects: Effects,
+    pub(super) moves: Moves,
     pub(super) next_order: u64,
     pub(super) last_output: Option<SystemTime>,
     pub(super) last_input: Option<SystemTime>,
@@ -140,6 +142,7 @@ impl Shared {
             displacing: Displacing::default(),
             hold: Hold::new(capture),
             effects: Effects::default(),
+            moves: Moves::default(),
             next_order: 0,
             last_output: None,
             last_input: None,

@@ -14,6 +14,7 @@ use crate::core::window::Room;
 use crate::endpoint::{EndpointEnd, EndpointError, Holder};
 use crate::hypervisor::{Inventory, VmState};
 
+mod accounting;
 mod attaching;
 mod breaks;
 mod capture;
@@ -22,6 +23,7 @@ mod flags;
 mod held;
 mod input;
 mod listed;
+mod moves;
 mod starts;
 mod viewers;
 

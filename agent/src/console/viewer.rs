@@ -40,6 +40,8 @@ pub enum Item {
     State(ConsoleState),
     /// What was done to the console or its VM.
     Effect(SideEffect),
+    /// The VM goes on at another host: which, if it was announced.
+    Moved(Option<Arc<str>>),
     /// The console is no more, for this reason.
     Ended(Reason),
 }
@@ -63,6 +65,8 @@ pub struct Viewer {
     place_told: u32,
     roster_told: u64,
     state_told: Option<u64>,
+    /// How much of the VM's moves it was told.
+    moves_told: u32,
     /// How many side effects it was told of, or missed.
     effects_told: u64,
     /// Keeps the console attached.
@@ -93,6 +97,7 @@ impl Viewer {
             place_told: 0,
             roster_told: shared.roster_version,
             state_told: None,
+            moves_told: shared.moves_told(),
             effects_told: shared.effects.count(),
             _demand: demand,
         }
@@ -241,6 +246,10 @@ impl Viewer {
             self.roster_told = shared.roster_version;
             return Some(Item::Roster(shared.roster()));
         }
+        if room.state && self.moves_told != shared.moves_told() {
+            self.moves_told = shared.moves_told();
+            return Some(Item::Moved(shared.moved_to()));
+        }
         if room.state && self.state_told != Some(shared.state_version) {
             self.state_told = Some(shared.state_version);
             return Some(Item::State(shared.state.clone()));
@@ -251,25 +260,26 @@ impl Viewer {
     fn output(&mut self, shared: &mut Shared, room: u64) -> Option<Item> {
         // The last words of a console that is gone come before its end, if there is room.
         let last = shared.seat(self.stream)?.stopped_in;
-        let why = if last.is_some() {
-            Reason::VmStopped
-        } else {
-            Reason::VmGone
+        let moved = shared.moved_away();
+        let why = match last {
+            _ if moved => Reason::Moved,
+            Some(_) => Reason::VmStopped,
+            None => Reason::VmGone,
         };
-        let ended = shared.retired.then_some(Item::Ended(why));
+        let ended = (shared.retired || moved).then_some(Item::Ended(why));
         let (Some(cursor), Some(output)) = (self.cursor.as_mut(), shared.output.as_mut()) else {
             return ended;
         };
         // Of a VM that only stopped, the last words wait for room, and the end for them.
         if last.is_some_and(|last| output.is_told(cursor, last)) {
-            return Some(Item::Ended(Reason::VmStopped));
+            return Some(Item::Ended(why));
         }
         if room == 0 {
             return ended;
         }
         let max = usize::try_from(room).unwrap_or(usize::MAX).min(MAX_FRAME);
-        // What belongs to another run is none of its last words.
-        let hidden = if last.is_some() {
+        // What belongs to another run is none of its last words, and none follow a move.
+        let hidden = if last.is_some() || moved {
             0
         } else {
             shared.gather.hidden()

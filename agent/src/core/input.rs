@@ -1,12 +1,13 @@
 //! A session's input on its way to the guest, counted to the byte.
 //!
 //! ```text
-//!   push            begin_write             settle(n): n bytes were taken
+//!   push            begin_write             settle(n, m): n bytes were taken
 //!  ──────▶ pending ─────────────▶ in flight ─────────────────────────────▶ done (written)
-//!     │       │   ▲                    │
-//!     │       │   └── the rest ────────┤
-//!     │       │ refuse_pending         │ the rest, if refused meanwhile
-//!     └───────┴────────────────────────┴──────────────────────────────────▶ done (refused)
+//!     │       │   ▲                 │  ▲ │
+//!     │       │   │                 │  └─┘ m more are on their way
+//!     │       │   └── the rest ─────┤
+//!     │       │ refuse_pending      │ the rest, if refused meanwhile, or if nobody will know
+//!     └───────┴─────────────────────┴─────────────────────────────────────▶ done (refused)
 //! ```
 //! Every byte has an offset and ends up written or refused, once. Whether the session may
 //! write is not decided here.
@@ -87,8 +88,8 @@ pub struct InputQueue {
     pending: VecDeque<Stretch>,
     /// How much of the first stretch is being written.
     in_flight: usize,
-    /// Refuse what waits as soon as what is in flight is settled.
-    refuse_at_settling: Option<Reason>,
+    /// What of the bytes below this offset is not in flight any more is refused, not written.
+    refuse_below: Option<(u64, Reason)>,
     refused: Vec<Refused>,
     /// The refusals that were told last, at most [`MAX_REFUSED`], oldest first.
     told: VecDeque<Refused>,
@@ -139,7 +140,10 @@ impl InputQueue {
         }
         self.received = end;
         // Bytes of two epochs never wait together: a change of writer refuses what waits.
-        let joins = self.pending.back().is_none_or(|last| last.epoch == epoch);
+        let joins = self
+            .pending
+            .back()
+            .is_none_or(|last| last.epoch == epoch || self.is_refused(last));
         match verdict.and(if joins {
             Ok(())
         } else {
@@ -152,8 +156,12 @@ impl InputQueue {
     }
 
     fn append(&mut self, from: u64, epoch: Epoch, new: &[u8]) {
+        let apart = self
+            .pending
+            .back()
+            .is_some_and(|last| self.is_refused(last));
         match self.pending.back_mut() {
-            Some(last) if last.end() == from => last.bytes.extend_from_slice(new),
+            Some(last) if last.end() == from && !apart => last.bytes.extend_from_slice(new),
             _ => self.pending.push_back(Stretch {
                 from,
                 bytes: BytesMut::from(new),
@@ -173,27 +181,55 @@ impl InputQueue {
         Some(Bytes::copy_from_slice(&first.bytes[..self.in_flight]))
     }
 
-    /// `written` bytes of those in flight were taken; the rest waits again.
-    pub fn settle(&mut self, written: usize) {
-        let written = written.min(std::mem::take(&mut self.in_flight));
+    /// Whether what of a stretch is not taken will be refused.
+    fn is_refused(&self, stretch: &Stretch) -> bool {
+        self.refuse_below
+            .is_some_and(|(below, _)| stretch.end() <= below)
+    }
+
+    /// `written` bytes of those in flight were taken, and `under_way` bytes after them stay in
+    /// flight; the rest waits again, or is refused if that was asked for meanwhile.
+    pub fn settle(&mut self, written: usize, under_way: usize) {
+        let in_flight = std::mem::take(&mut self.in_flight);
+        let written = written.min(in_flight);
+        self.in_flight = under_way.min(in_flight - written);
         if let Some(first) = self.pending.front_mut() {
             first.bytes.advance(written);
             first.from += written as u64;
         }
         self.pending.pop_front_if(|first| first.bytes.is_empty());
-        if let Some(reason) = self.refuse_at_settling.take() {
-            self.refuse_pending(reason);
+        self.refuse_what_is_not_in_flight();
+    }
+
+    fn refuse_what_is_not_in_flight(&mut self) {
+        let Some((below, reason)) = self.refuse_below else {
+            return;
+        };
+        let mut kept = VecDeque::new();
+        let mut in_flight = self.in_flight;
+        for mut stretch in std::mem::take(&mut self.pending) {
+            let rest = std::mem::take(&mut in_flight).min(stretch.bytes.len());
+            let (from, end) = (stretch.from + rest as u64, stretch.end());
+            if end <= below && from < end {
+                self.note_refused(from, end, reason);
+                stretch.bytes.truncate(rest);
+            }
+            if !stretch.bytes.is_empty() {
+                kept.push_back(stretch);
+            }
+        }
+        self.pending = kept;
+        if self.in_flight == 0 {
+            self.refuse_below = None;
         }
     }
 
-    /// Refuses all that waits: at once, or as soon as what is in flight is settled.
+    /// Refuses all that waits: at once, or as soon as it is told what of the bytes in flight
+    /// can still be written.
     pub fn refuse_pending(&mut self, reason: Reason) {
-        if self.in_flight > 0 {
-            self.refuse_at_settling = Some(reason);
-            return;
-        }
-        for stretch in std::mem::take(&mut self.pending) {
-            self.note_refused(stretch.from, stretch.end(), reason);
+        self.refuse_below = Some((self.received, reason));
+        if self.in_flight == 0 {
+            self.refuse_what_is_not_in_flight();
         }
     }
 
@@ -203,7 +239,7 @@ impl InputQueue {
         let (from, lost) = (self.done(), self.in_flight);
         if lost > 0 {
             self.note_refused(from, from + lost as u64, reason);
-            self.settle(lost);
+            self.settle(lost, 0);
         }
     }
 

@@ -39,8 +39,8 @@ const BULK_LASTS: Duration = Duration::from_millis(100);
 /// What sort of buffer the kernel keeps for a console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffer {
-    /// So many bytes may gather during one rest, whatever pieces they come in: about a
-    /// quarter of what makes the guest wait.
+    /// So many bytes may gather during one rest, whatever pieces they come in: far less than
+    /// what makes the guest wait.
     pub share: usize,
     /// So many bytes in one read are worth a wake-up of their own.
     pub bulk: usize,
@@ -49,7 +49,7 @@ pub struct Buffer {
 impl Buffer {
     /// A unix stream socket: 278 pieces, however small.
     pub const UNIX: Self = Self {
-        share: 64,
+        share: 96,
         bulk: 4096,
     };
     /// A terminal: 20 KiB, of which a read gives at most 4095 bytes.

@@ -140,18 +140,50 @@ pub trait Endpoint: Send + Sync + 'static {
     }
 }
 
+/// What became of a write that was dropped, or failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abandoned {
+    /// So many of its bytes were taken and not told yet.
+    pub taken: usize,
+    /// So many after those are on their way, and nobody knows yet whether they will be taken.
+    /// What follows them was not taken, and is not any more.
+    pub under_way: usize,
+}
+
 /// An attached endpoint. Dropping it lets the console go, without waiting for that.
 #[async_trait::async_trait]
 pub trait Attachment: Send + 'static {
     /// Writes the beginning of `bytes` to the guest and tells how many bytes were taken,
-    /// at least one unless `bytes` is empty. Waits while the guest does not read.
+    /// at least one unless `bytes` is empty. Waits while the guest does not read. Taken means
+    /// that they have left this process.
     ///
     /// # Errors
-    /// The attachment is broken; [`OutputSink::ended`] is called too.
+    /// The attachment is broken; [`OutputSink::ended`] is called too. What became of the bytes
+    /// is [`Attachment::abandon`]'s to tell.
     ///
     /// # Cancel safety
-    /// If dropped before it returns, nothing was written.
+    /// If dropped before it returns, [`Attachment::abandon`] tells how much was taken. To be
+    /// asked before anything else is written.
     async fn write(&mut self, bytes: &[u8]) -> Result<usize, EndpointError>;
+
+    /// Takes back what can be of a write that was dropped or failed, and tells what became of
+    /// the rest. Asked again, it tells what has become of it since. Does not wait.
+    fn abandon(&mut self) -> Abandoned {
+        Abandoned::default()
+    }
+
+    /// Waits until it is known what became of the bytes that [`Attachment::abandon`] found on
+    /// their way, and tells how many of them were taken; the others were not, and are not any
+    /// more.
+    ///
+    /// # Errors
+    /// As [`Attachment::write`]. What is still on its way then, nobody will know of.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost: [`Attachment::abandon`] tells it, and this can be called again.
+    async fn settle(&mut self) -> Result<usize, EndpointError> {
+        Ok(0)
+    }
 
     /// Puts a break on the line, where the endpoint itself can.
     ///

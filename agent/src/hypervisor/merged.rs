@@ -154,6 +154,7 @@ fn merge(inventories: &[(&'static str, Arc<Inventory>)]) -> Merge {
                 merged.stale.insert(*uuid, not_read(earlier));
             }
         }
+        merged.moved.extend(&inventory.moved);
         merged.conflicts.extend(inventory.conflicts.iter().cloned());
         merged.providers.extend(inventory.providers.iter().cloned());
         if !inventory.synced {

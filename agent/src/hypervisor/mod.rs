@@ -124,9 +124,14 @@ pub struct Inventory {
     pub stale: BTreeMap<VmUuid, Arc<str>>,
     /// Where the VMs come from, each with whether it can be asked.
     pub providers: Vec<Provider>,
+    /// VMs that are no more here since they went on to another host, at most [`MAX_MOVED`].
+    pub moved: BTreeSet<VmUuid>,
     /// Claims to a VM's identity that were refused, at most [`MAX_CONFLICTS`].
     pub conflicts: Vec<Conflict>,
 }
+
+/// The most VMs that are remembered as having gone to another host.
+pub const MAX_MOVED: usize = 1024;
 
 /// The most refused claims that an inventory names.
 pub const MAX_CONFLICTS: usize = 64;

@@ -164,6 +164,7 @@ impl OpenError {
             Self::Join(JoinError::TooManyViewers(_)) | Self::TooManySessions(_) => {
                 Reason::LimitReached
             }
+            Self::Join(JoinError::Moved(_)) => Reason::Moved,
             Self::Join(JoinError::Gone) => Reason::NotFound,
             Self::Draining => Reason::AgentDraining,
             Self::Resume(ResumeError::Unknown) => Reason::ResumeRefused,

@@ -56,6 +56,8 @@ pub enum Event {
     SideEffect(SideEffect),
     /// The session will end for this reason, in so long.
     Expiring(Reason, Duration),
+    /// The VM goes on at another host: which, if it was announced.
+    Moved(Option<Arc<str>>),
     /// The answer to a ping.
     Pong(u64),
     /// The last word.
@@ -96,6 +98,9 @@ fn note_sent(window: &mut OutputWindow, item: &Item) {
             window.state_sent(STATE_BYTES + holder.as_ref().map_or(0, weight));
         }
         Item::State(state) => window.state_sent(STATE_BYTES + state.detail.len() as u64),
+        Item::Moved(host) => {
+            window.state_sent(STATE_BYTES + host.as_ref().map_or(0, |host| host.len() as u64));
+        }
         Item::Effect(effect) => {
             window.state_sent(STATE_BYTES + effect.proxy.as_str().len() as u64);
         }
@@ -241,10 +246,12 @@ impl Session {
             Item::Queued(place, holder) => Event::WriterRefused(holder, place),
             Item::Roster(roster) => Event::Roster(roster),
             Item::State(state) => Event::State(state),
+            Item::Moved(host) => Event::Moved(host),
             Item::Effect(effect) => Event::SideEffect(effect),
             Item::Ended(reason) => {
                 let detail = match reason {
                     Reason::VmStopped => "the VM stopped",
+                    Reason::Moved => "the VM went on to another host",
                     _ => "the console is no longer known to this host",
                 };
                 return self.last_words(reason, detail.to_owned());

@@ -15,7 +15,6 @@
 mod scenarios;
 mod server;
 mod table;
-mod usage;
 mod work;
 
 use std::process::ExitCode;

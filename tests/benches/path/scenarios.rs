@@ -5,11 +5,11 @@ use std::time::Duration;
 use vmconsole_proto::v1::Mode::View;
 use vmconsole_tests::client::open;
 use vmconsole_tests::standin::{Mode, SELL_UNIT};
+use vmconsole_tests::usage;
 
 use super::server::{Kind, Server, Session};
 use super::table::{Goal, Row, median};
-use super::work::{self, Cost};
-use super::{usage, work::UART_RATE};
+use super::work::{self, Cost, UART_RATE};
 
 const ROUNDS: usize = 5;
 

@@ -7,9 +7,9 @@ use tokio::time::{MissedTickBehavior, interval_at};
 use vmconsole_proto::v1::Mode::View;
 use vmconsole_tests::client::{Client, Windows, open};
 use vmconsole_tests::standin::{Mode, SELL_UNIT};
+use vmconsole_tests::usage;
 
 use super::server::{Kind, Server, Session};
-use super::usage;
 
 /// Lots that are on their way at once: less than the agent keeps of a console.
 const LOTS_AHEAD: usize = 3;

@@ -54,6 +54,8 @@ pub struct QemuOptions {
     pub vnc: bool,
     /// An event of QEMU's own that it writes to its log each time, as `-trace` takes it.
     pub trace: Option<&'static str>,
+    /// Where it waits for a guest that comes from another QEMU, as `-incoming` takes it.
+    pub incoming: Option<String>,
     /// What it boots.
     pub boot: Boot,
 }
@@ -73,6 +75,7 @@ impl QemuOptions {
             firmware_on_serial: false,
             vnc: false,
             trace: None,
+            incoming: None,
             boot: Boot::Linux(Kernel::default()),
         }
     }
@@ -102,6 +105,9 @@ impl QemuOptions {
             arguments.pair("-qmp", listening(&paths.qmp));
         }
         self.consoles(&mut arguments, &paths.consoles);
+        if let Some(from) = &self.incoming {
+            arguments.pair("-incoming", from);
+        }
         if let Some(event) = self.trace {
             arguments.pair("-trace", event);
         }

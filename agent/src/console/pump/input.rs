@@ -8,18 +8,47 @@ use crate::console::live::Console;
 use crate::console::shared::{at, now};
 use crate::core::id::SessionId;
 use crate::core::progress::Progress;
-use crate::endpoint::{Attachment, EndpointError};
+use crate::endpoint::{Abandoned, Attachment, EndpointError};
 
 /// The most bytes of input that are handed to an endpoint at once.
 const MAX_WRITE: usize = 4096;
 
-/// The way of input to one attachment.
+/// Who typed what is being written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Typist {
+    /// A session.
+    Session(SessionId),
+    /// Whoever asked for a break: it is its character.
+    Break,
+}
+
+/// What became of a break's character that was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Character {
+    Taken,
+    /// It may yet be taken.
+    UnderWay,
+    NotTaken,
+}
+
+/// The way of input to one attachment. Dropped, it settles what was being written: what may
+/// or may not have been is refused, and the rest waits.
 pub(super) struct InputLine<'a> {
     pub(super) console: &'a Console,
     pub(super) attachment: &'a mut dyn Attachment,
     watch: Watch<'a>,
+    /// Whose bytes were handed to the attachment and are not accounted for.
+    typist: Option<Typist>,
     /// When the endpoint last took anything.
     pub(super) last_taken: Option<Instant>,
+}
+
+/// What ended a wait for the attachment.
+enum Waited {
+    /// It answered.
+    Answered(Result<usize, EndpointError>),
+    /// Another session writes now, or none.
+    WriterChanged,
 }
 
 impl<'a> InputLine<'a> {
@@ -33,18 +62,24 @@ impl<'a> InputLine<'a> {
             console,
             attachment,
             watch,
+            typist: None,
             last_taken: None,
         }
     }
 
-    /// Waits for input and writes the beginning of it.
+    /// Waits for input and writes the beginning of it, once all is known of what was being
+    /// written before.
     ///
     /// # Errors
-    /// The attachment is broken. What was in flight was refused.
+    /// The attachment is broken.
     ///
     /// # Cancel safety
-    /// What was being written and was not taken waits again.
+    /// What was being written is accounted for by the next call of any method, or by the drop.
     pub(super) async fn write_next(&mut self) -> Result<(), EndpointError> {
+        self.abandon();
+        if self.typist.is_some() {
+            return self.settle().await;
+        }
         match self.console.begin_write(MAX_WRITE) {
             Some((session, bytes)) => self.write(session, &bytes).await,
             None => {
@@ -64,37 +99,97 @@ impl<'a> InputLine<'a> {
     }
 
     async fn write(&mut self, session: SessionId, bytes: &[u8]) -> Result<(), EndpointError> {
-        let console = self.console;
-        let in_flight = InFlight { console, session };
-        self.watch.waits();
-        // It may have been due while a break was sent, when nobody looked.
-        self.watch.tell();
-        let written = {
-            let mut write = self.attachment.write(bytes);
-            loop {
-                tokio::select! {
-                    biased; // what a former writer typed is not written once the lease has changed
-                    () = console.writer_changed.notified() => return Ok(()),
-                    written = &mut write => break written,
-                    () = at(self.watch.progress.overdue_at(now())) => self.watch.tell(),
-                }
+        self.typist = Some(Typist::Session(session));
+        match self.watch.wait(self.attachment.write(bytes)).await {
+            // What a former writer typed is not written once the lease has changed.
+            Waited::WriterChanged => {
+                self.abandon();
             }
-        };
-        match written {
-            Ok(written) => {
-                in_flight.settle(written, false);
-                self.taken(written);
-                Ok(())
+            Waited::Answered(written) => self.account(written?, 0),
+        }
+        Ok(())
+    }
+
+    /// Writes a break's character, whoever the writer is, after what is under way.
+    ///
+    /// # Errors
+    /// The attachment is broken.
+    ///
+    /// # Cancel safety
+    /// [`InputLine::abandon_character`] tells what became of it.
+    pub(super) async fn write_character(&mut self, character: u8) -> Result<(), EndpointError> {
+        self.settle_all().await?;
+        self.typist = Some(Typist::Break);
+        let written = self.attachment.write(&[character]).await?;
+        self.account(written, 0);
+        Ok(())
+    }
+
+    /// Takes a break's character back, if that can be.
+    pub(super) fn abandon_character(&mut self) -> Character {
+        let begun = self.typist == Some(Typist::Break);
+        match self.abandon() {
+            0 if begun && self.typist.is_some() => Character::UnderWay,
+            taken if begun && taken > 0 => Character::Taken,
+            _ => Character::NotTaken,
+        }
+    }
+
+    /// Waits until what is under way was taken, or will not be. Ends early when the writer
+    /// changes.
+    async fn settle(&mut self) -> Result<(), EndpointError> {
+        match self.watch.wait(self.attachment.settle()).await {
+            Waited::WriterChanged => {
+                self.abandon();
             }
-            Err(error) => {
-                in_flight.settle(0, true);
-                Err(error)
+            Waited::Answered(taken) => self.account(taken?, 0),
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing is under way any more.
+    ///
+    /// # Errors
+    /// The attachment is broken.
+    ///
+    /// # Cancel safety
+    /// As [`InputLine::write_next`].
+    pub(super) async fn settle_all(&mut self) -> Result<(), EndpointError> {
+        self.abandon();
+        while self.typist.is_some() {
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what can be of a write that was given up, and tells how much of it was taken.
+    pub(super) fn abandon(&mut self) -> usize {
+        if self.typist.is_none() {
+            return 0;
+        }
+        let Abandoned { taken, under_way } = self.attachment.abandon();
+        self.account(taken, under_way);
+        taken
+    }
+
+    fn account(&mut self, written: usize, under_way: usize) {
+        match self.typist {
+            Some(Typist::Session(session)) => {
+                self.console.settle_write(session, written, under_way);
             }
+            Some(Typist::Break) if written > 0 => self.console.character_written(written),
+            Some(Typist::Break) | None => {}
+        }
+        if under_way == 0 {
+            self.typist = None;
+        }
+        if written > 0 {
+            self.taken(written);
         }
     }
 
     /// The endpoint took so many bytes.
-    pub(super) fn taken(&mut self, bytes: usize) {
+    fn taken(&mut self, bytes: usize) {
         self.last_taken = Some(now());
         self.watch.progress.taken(bytes);
         self.look();
@@ -116,8 +211,22 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    fn waits(&mut self) {
+    /// Waits for the attachment to answer, and tells meanwhile if it is overdue.
+    async fn wait(
+        &mut self,
+        mut answer: impl Future<Output = Result<usize, EndpointError>> + Unpin,
+    ) -> Waited {
         self.progress.waits(now());
+        // It may have been due while a break was sent, when nobody looked.
+        self.tell();
+        loop {
+            tokio::select! {
+                biased; // what a former writer typed is not written once the lease has changed
+                () = self.console.writer_changed.notified() => return Waited::WriterChanged,
+                answer = &mut answer => return Waited::Answered(answer),
+                () = at(self.progress.overdue_at(now())) => self.tell(),
+            }
+        }
     }
 
     fn nothing_waits(&mut self) {
@@ -136,21 +245,11 @@ impl Watch<'_> {
     }
 }
 
-/// Puts back what was being written, unless it was settled.
-struct InFlight<'a> {
-    console: &'a Console,
-    session: SessionId,
-}
-
-impl InFlight<'_> {
-    fn settle(self, written: usize, lost: bool) {
-        self.console.settle_write(self.session, written, lost);
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for InFlight<'_> {
+impl Drop for InputLine<'_> {
     fn drop(&mut self) {
-        self.console.settle_write(self.session, 0, false);
+        self.abandon();
+        if let Some(Typist::Session(session)) = self.typist {
+            self.console.lose_write(session);
+        }
     }
 }

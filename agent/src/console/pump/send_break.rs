@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, sleep_until, timeout};
 
-use super::input::InputLine;
+use super::input::{Character, InputLine};
 use crate::console::breaks::Break;
 use crate::core::id::ConsoleId;
 use crate::endpoint::EndpointError;
@@ -73,6 +73,7 @@ impl InputLine<'_> {
         if asked.is_given_up() {
             return Ok(());
         }
+        self.abandon();
         let sent = match self.put_break(asked.character, hypervisor).await {
             Ok(()) => self.put_character(asked.character).await,
             failed => failed,
@@ -120,6 +121,10 @@ impl InputLine<'_> {
 
     /// Waits until the guest has most likely read what was typed before.
     async fn wait_until_read(&mut self, character: Option<u8>) -> Result<(), Failure> {
+        match timeout(READ_BEFORE, self.settle_all()).await {
+            Ok(settled) => settled.map_err(|error| Failure::Broken(NOT_SENT, error))?,
+            Err(_) => return unread_before(character),
+        }
         let attachment = &mut *self.attachment;
         if attachment.unread().is_none() {
             if let Some(last) = self.last_taken {
@@ -133,13 +138,8 @@ impl InputLine<'_> {
             }
         };
         match timeout(READ_BEFORE, read).await {
-            // Without a character, it is for whoever asked to know what comes after it.
-            Err(_) if character.is_some() => Err(Failure::Refused(EffectError::NotDone(
-                "the guest has not read what was typed before, which would be taken for the \
-                 break's character"
-                    .to_owned(),
-            ))),
-            _ => Ok(()),
+            Err(_) => unread_before(character),
+            Ok(()) => Ok(()),
         }
     }
 
@@ -147,18 +147,33 @@ impl InputLine<'_> {
         let Some(character) = character else {
             return Ok(());
         };
-        match timeout(CHARACTER_TIMEOUT, self.attachment.write(&[character])).await {
-            Ok(Ok(taken)) => {
-                self.console.character_written(taken);
-                self.taken(taken);
-                Ok(())
-            }
+        match timeout(CHARACTER_TIMEOUT, self.write_character(character)).await {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Failure::Broken(CHARACTER_NOT_SENT, error)),
-            Err(_) => Err(unreachable(format!(
-                "{CHARACTER_NOT_SENT}: the console takes nothing since {CHARACTER_TIMEOUT:?}"
-            ))),
+            Err(_) => match self.abandon_character() {
+                Character::Taken => Ok(()),
+                Character::UnderWay => Err(unreachable(format!(
+                    "the break was sent, and its character may or may not be: the console takes \
+                     nothing since {CHARACTER_TIMEOUT:?}"
+                ))),
+                Character::NotTaken => Err(unreachable(format!(
+                    "{CHARACTER_NOT_SENT}: the console takes nothing since {CHARACTER_TIMEOUT:?}"
+                ))),
+            },
         }
     }
+}
+
+/// What the guest did not read comes before a break's character, and would be taken for it.
+fn unread_before(character: Option<u8>) -> Result<(), Failure> {
+    // Without a character, it is for whoever asked to know what comes after it.
+    character.map_or(Ok(()), |_| {
+        Err(Failure::Refused(EffectError::NotDone(
+            "the guest has not read what was typed before, which would be taken for the break's \
+             character"
+                .to_owned(),
+        )))
+    })
 }
 
 async fn by_monitor(console: &ConsoleId, hypervisor: &dyn Hypervisor) -> Result<(), EffectError> {

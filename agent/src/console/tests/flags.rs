@@ -202,11 +202,11 @@ async fn what_a_pump_reports_after_its_console_is_gone_counts_nowhere() {
     let console = host.console().await;
     let sink = host.script.attached().await;
     until_available(&console, Availability::Attached).await;
-    console.retire(true);
+    console.retire(true, false);
     // As one that is on its way out may, on another thread.
     sink.output(b"a late word");
     console.set_availability(Availability::Lost, "it broke", None);
-    console.retire(true);
+    console.retire(true, false);
     assert!(flagged(&host, 0, 0));
     for availability in Availability::ALL {
         let name = availability.name();

@@ -49,7 +49,7 @@ fn the_window_opens_as_bytes_are_written() {
     );
     assert_eq!(queue.begin_write(10).unwrap().len(), 10);
     assert_eq!(queue.begin_write(10), None, "one write at a time");
-    queue.settle(4);
+    queue.settle(4, 0);
     assert_eq!(queue.done(), 4);
     assert_eq!(queue.push(INPUT_WINDOW, EPOCH, b"yyyy", Ok(())), Ok(()));
 }
@@ -60,7 +60,7 @@ fn a_takeover_refuses_what_waits_and_counts_what_was_taken() {
     assert_eq!(queue.begin_write(3).unwrap(), "abc");
     queue.refuse_pending(Reason::TakenOver);
     assert_eq!(queue.done(), 0, "not settled yet");
-    queue.settle(2);
+    queue.settle(2, 0);
     assert_eq!(queue.done(), 6);
     assert_eq!(queue.take_refused(), [refused(2, 6, Reason::TakenOver)]);
 }
@@ -73,7 +73,7 @@ fn input_refused_while_a_write_is_in_flight_keeps_the_count() {
         .push(3, Epoch(0), b"de", Err(Reason::LeaseHeld))
         .unwrap();
     assert_eq!(queue.done(), 0);
-    queue.settle(3);
+    queue.settle(3, 0);
     assert_eq!(queue.done(), 5);
     assert_eq!(queue.take_refused(), [refused(3, 5, Reason::LeaseHeld)]);
 }
@@ -149,7 +149,7 @@ proptest! {
                     let expected: Vec<u8> =
                         (written_at..written_at + taken as u64).map(byte).collect();
                     prop_assert_eq!(&bytes[..taken], &expected[..]);
-                    queue.settle(taken);
+                    queue.settle(taken, 0);
                     fate.resize(fate.len().max(written_at as usize + taken), false);
                     for offset in written_at..written_at + taken as u64 {
                         prop_assert!(!std::mem::replace(&mut fate[offset as usize], true), "twice");
@@ -209,7 +209,7 @@ proptest! {
                     if let Some(bytes) = queue.begin_write(amount as usize) {
                         let taken = bytes.len().div_ceil(2);
                         typed.extend_from_slice(&bytes[..taken]);
-                        queue.settle(taken);
+                        queue.settle(taken, 0);
                     }
                 }
             }

@@ -15,7 +15,7 @@ use super::far::Far;
 use super::rest::Rests;
 use super::wire::Wire;
 use crate::core::pace::{Next, Pace};
-use crate::endpoint::{Attachment, EndpointEnd, EndpointError, OutputSink};
+use crate::endpoint::{Abandoned, Attachment, EndpointEnd, EndpointError, OutputSink};
 use crate::shutdown::Tasks;
 
 /// The most bytes of one read.
@@ -36,6 +36,10 @@ pub(super) struct Attached {
     wire: Arc<Wire>,
     far: Far,
     reader: Option<AbortOnDropHandle<()>>,
+    /// How many bytes were written by a write that has not told so.
+    taken: usize,
+    /// Whether the byte after them was written in part by it.
+    halved: bool,
 }
 
 impl Attached {
@@ -61,6 +65,8 @@ impl Attached {
             wire,
             far,
             reader: Some(tasks.spawn_owned("endpoint", drain.run())),
+            taken: 0,
+            halved: false,
         }
     }
 }
@@ -184,7 +190,31 @@ impl Attachment for Attached {
         if bytes.is_empty() {
             return Ok(0);
         }
-        self.when_writable(|| self.wire.try_write(bytes)).await
+        // Nothing of a write before is told as this one's.
+        self.settle().await?;
+        let written = self.when_writable(|| self.wire.try_write(bytes)).await?;
+        (self.taken, self.halved) = (written.whole, written.halved);
+        self.settle().await
+    }
+
+    fn abandon(&mut self) -> Abandoned {
+        if self.halved && !self.wire.is_halved() {
+            self.halved = false;
+            self.taken += 1;
+        }
+        Abandoned {
+            taken: std::mem::take(&mut self.taken),
+            under_way: usize::from(self.halved),
+        }
+    }
+
+    async fn settle(&mut self) -> Result<usize, EndpointError> {
+        if self.halved {
+            self.when_writable(|| self.wire.try_flush()).await?;
+            self.halved = false;
+            self.taken += 1;
+        }
+        Ok(std::mem::take(&mut self.taken))
     }
 
     async fn send_break(&mut self) -> Result<(), EndpointError> {

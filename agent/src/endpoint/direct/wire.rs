@@ -19,6 +19,26 @@ struct Spoken {
     unsent: Vec<u8>,
     /// A break was begun, and the last of [`Spoken::unsent`] is the rest of it.
     breaking: bool,
+    /// A byte of the guest's input was begun, and its rest is in [`Spoken::unsent`].
+    halved: bool,
+}
+
+/// What was written of some bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    /// So many of them, whole.
+    pub(super) whole: usize,
+    /// And of the one after them a part. The rest goes before anything else.
+    pub(super) halved: bool,
+}
+
+impl Written {
+    const fn whole(whole: usize) -> Self {
+        Self {
+            whole,
+            halved: false,
+        }
+    }
 }
 
 /// An open console.
@@ -39,6 +59,7 @@ impl Wire {
             telnet: Telnet::new(),
             unsent: Vec::new(),
             breaking: false,
+            halved: false,
         };
         Self {
             line,
@@ -77,13 +98,13 @@ impl Wire {
         received
     }
 
-    /// Writes what is taken at once of `bytes`, and tells how many bytes.
+    /// Writes what is taken at once of `bytes`, and tells how much.
     ///
     /// # Errors
-    /// As [`Line::try_write`].
-    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// As [`Line::try_write`]. None of `bytes` was taken.
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<Written> {
         match &self.spoken {
-            None => self.line.try_write(bytes),
+            None => self.line.try_write(bytes).map(Written::whole),
             Some(spoken) => spoken.lock().write(|it| self.line.try_write(it), bytes),
         }
     }
@@ -96,6 +117,22 @@ impl Wire {
     pub(super) fn try_break(&self) -> Option<io::Result<()>> {
         let spoken = self.spoken.as_ref()?;
         Some(spoken.lock().send_break(|it| self.line.try_write(it)))
+    }
+
+    /// Sends the rest of a byte that was written in part.
+    ///
+    /// # Errors
+    /// As [`Line::try_write`].
+    pub(super) fn try_flush(&self) -> io::Result<()> {
+        self.spoken.as_ref().map_or(Ok(()), |spoken| {
+            spoken.lock().flush(|it| self.line.try_write(it))
+        })
+    }
+
+    /// Whether a byte was written in part, and its rest not yet.
+    pub(super) fn is_halved(&self) -> bool {
+        let spoken = self.spoken.as_ref();
+        spoken.is_some_and(|spoken| spoken.lock().halved)
     }
 
     /// Whether a break was begun and not brought to its end: it is, by what is written next.
@@ -113,6 +150,7 @@ impl Spoken {
             self.unsent.drain(..sent);
         }
         self.breaking = false;
+        self.halved = false;
         Ok(())
     }
 
@@ -130,7 +168,7 @@ impl Spoken {
         &mut self,
         send: impl Fn(&[u8]) -> io::Result<usize>,
         bytes: &[u8],
-    ) -> io::Result<usize> {
+    ) -> io::Result<Written> {
         self.flush(&send)?;
         let bytes = bytes.get(..PIECE).unwrap_or(bytes);
         let mut wire = Vec::with_capacity(bytes.len() + 16);
@@ -140,18 +178,22 @@ impl Spoken {
         let mut length = 0;
         for (taken, byte) in bytes.iter().enumerate() {
             if length == sent {
-                return Ok(taken);
+                return Ok(Written::whole(taken));
             }
             form.clear();
             Telnet::send(std::slice::from_ref(byte), &mut form);
             if let Some(rest) = form.get(sent - length..).filter(|rest| !rest.is_empty()) {
                 // The half of a byte's form that is on its way binds us to the other half.
                 self.unsent.extend_from_slice(rest);
-                return Ok(taken + 1);
+                self.halved = true;
+                return Ok(Written {
+                    whole: taken,
+                    halved: true,
+                });
             }
             length += form.len();
         }
-        Ok(bytes.len())
+        Ok(Written::whole(bytes.len()))
     }
 
     fn send_break(&mut self, send: impl Fn(&[u8]) -> io::Result<usize>) -> io::Result<()> {
@@ -224,6 +266,7 @@ mod tests {
             telnet: Telnet::new(),
             unsent: Vec::new(),
             breaking: false,
+            halved: false,
         };
         let half = spoken.send_break(|it| line.take(it)).unwrap_err();
         assert_eq!(half.kind(), io::ErrorKind::WouldBlock);
@@ -248,5 +291,30 @@ mod tests {
         drop(wire);
         far.read_to_end(&mut typed).unwrap();
         assert!(typed.ends_with(b"x\xff\xf3"));
+    }
+
+    #[test]
+    fn a_byte_whose_form_is_sent_in_part_is_not_written_before_the_rest_is() {
+        let line = Hesitant {
+            taken: RefCell::default(),
+            willing: RefCell::new(true),
+        };
+        let mut spoken = Spoken {
+            telnet: Telnet::new(),
+            unsent: Vec::new(),
+            breaking: false,
+            halved: false,
+        };
+        let written = spoken.write(|it| line.take(it), b"\xffa").unwrap();
+        let half = Written {
+            whole: 0,
+            halved: true,
+        };
+        assert_eq!(written, half);
+        spoken.flush(|it| line.take(it)).unwrap_err();
+        assert!(spoken.halved);
+        spoken.flush(|it| line.take(it)).unwrap();
+        assert!(!spoken.halved);
+        assert_eq!(*line.taken.borrow(), b"\xff\xff");
     }
 }

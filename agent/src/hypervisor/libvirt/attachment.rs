@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 
 use super::line::Line;
-use crate::endpoint::{Attachment, EndpointError};
+use crate::endpoint::{Abandoned, Attachment, EndpointError};
 
 /// A console that is attached, or being attached.
 pub(super) struct StreamAttachment {
@@ -58,6 +58,14 @@ impl Drop for StreamAttachment {
 impl Attachment for StreamAttachment {
     async fn write(&mut self, bytes: &[u8]) -> Result<usize, EndpointError> {
         self.line.write(bytes).await
+    }
+
+    fn abandon(&mut self) -> Abandoned {
+        self.line.abandon()
+    }
+
+    async fn settle(&mut self) -> Result<usize, EndpointError> {
+        self.line.settle().await
     }
 
     async fn detach(mut self: Box<Self>) {

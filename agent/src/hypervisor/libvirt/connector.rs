@@ -28,7 +28,7 @@ use super::rights::not_allowed;
 use super::unit::Unit;
 use crate::core::id::VmUuid;
 use crate::hypervisor::backoff::{Backoff, LONGEST_CONNECT, LONGEST_READ};
-use crate::hypervisor::{Inventory, Provider};
+use crate::hypervisor::{Inventory, MAX_MOVED, Provider};
 
 /// The most VMs that are read or wait to be read at a time. More than may be in flight, so
 /// that VMs that are stuck do not take every place.
@@ -200,6 +200,7 @@ impl LibvirtTask {
     /// Takes in what was read of a VM.
     fn take(&mut self, following: &mut Following, vm: VmUuid, read: Result<Reading, CallError>) {
         following.reading.remove(&vm);
+        let moved = self.shared.dirty.take_moved(vm);
         match read {
             Ok(Reading::Present(found)) => {
                 following.backoff.reset();
@@ -207,6 +208,7 @@ impl LibvirtTask {
                 if self.inventory.vms.get(&vm) == Some(&found) && !was_stale {
                     return;
                 }
+                self.inventory.moved.remove(&vm);
                 tracing::debug!(vm.uuid = %vm, state = ?found.state, "VM read");
                 self.inventory.vms.insert(vm, found);
             }
@@ -217,7 +219,10 @@ impl LibvirtTask {
                 if self.inventory.vms.remove(&vm).is_none() {
                     return;
                 }
-                tracing::debug!(vm.uuid = %vm, "VM gone");
+                if moved && self.inventory.moved.len() < MAX_MOVED {
+                    self.inventory.moved.insert(vm);
+                }
+                tracing::debug!(vm.uuid = %vm, moved, "VM gone");
             }
             Err(error) => {
                 Counters::bump(&self.shared.counters.reads_failed);

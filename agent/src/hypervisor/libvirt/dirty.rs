@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::ffi::MAX_DOMAINS;
 use crate::core::id::VmUuid;
+use crate::hypervisor::MAX_MOVED;
 
 /// The most VMs that are kept by name; beyond that, the whole list is read again. Above what
 /// a list may hold: a list alone never asks for the next one.
@@ -24,12 +25,27 @@ pub(super) struct Dirty {
 struct State {
     vms: BTreeSet<VmUuid>,
     everything: bool,
+    /// Those that went on to another host, of which nobody took note yet.
+    moved: BTreeSet<VmUuid>,
 }
 
 impl Dirty {
     /// Adds a VM and rings the bell.
     pub(super) fn add(&self, vm: VmUuid) {
         self.extend([vm]);
+    }
+
+    /// This VM stopped since it went on to another host. To be added beside.
+    pub(super) fn moved(&self, vm: VmUuid) {
+        let mut state = self.state.lock();
+        if state.moved.len() < MAX_MOVED {
+            state.moved.insert(vm);
+        }
+    }
+
+    /// Whether this VM went on to another host, as far as nobody asked before.
+    pub(super) fn take_moved(&self, vm: VmUuid) -> bool {
+        self.state.lock().moved.remove(&vm)
     }
 
     /// Adds VMs and rings the bell.

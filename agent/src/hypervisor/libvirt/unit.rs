@@ -36,8 +36,8 @@ pub(super) fn keep_alive(connection: &Connection) {
 }
 
 impl Unit {
-    /// Connects, and has events add to `dirty`, and resets be noted in `resets`. May block for as long as libvirtd does not
-    /// answer.
+    /// Connects, and has events add to `dirty`, and resets be noted in `resets`. May block for as
+    /// long as libvirtd does not answer.
     pub(super) fn connect(
         uri: &str,
         dirty: &Arc<Dirty>,
@@ -61,8 +61,12 @@ impl Unit {
             tracing::trace!(vm.uuid = %event.uuid, kind = ?event.kind, "domain event");
             Counters::bump(&counters.events);
             let vm = VmUuid::new(event.uuid);
-            if let (DomainEventKind::Reboot, Some(id)) = (event.kind, event.id) {
-                resets.saw(vm, Instance(u64::from(id)), SystemTime::now());
+            match (event.kind, event.id) {
+                (DomainEventKind::Reboot, Some(id)) => {
+                    resets.saw(vm, Instance(u64::from(id)), SystemTime::now());
+                }
+                (DomainEventKind::Moved, _) => dirty.moved(vm),
+                _ => {}
             }
             dirty.add(vm);
         })?;

@@ -250,7 +250,11 @@ impl View {
         let vm = Vm {
             uuid: facts.uuid,
             name: Arc::clone(&facts.name),
-            state: if ended { VmState::Off } else { facts.state },
+            state: match facts.state {
+                VmState::Moved => VmState::Moved,
+                _ if ended => VmState::Off,
+                state => state,
+            },
             instance: (!ended).then_some(peer.instance),
             last_reset: facts.last_reset.filter(|_| !ended),
             consoles: devices.collect(),

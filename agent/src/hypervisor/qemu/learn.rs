@@ -39,6 +39,8 @@ pub(super) struct Facts {
     pub(super) name: Arc<str>,
     /// What it is doing.
     pub(super) state: VmState,
+    /// Whether that is a state that it leaves by itself and tells nobody.
+    pub(super) passing: bool,
     /// When it was last reset, if it was seen to be.
     pub(super) last_reset: Option<SystemTime>,
     /// Its consoles.
@@ -73,7 +75,7 @@ async fn ask_all(client: &mut Client, socket: &Path, own: VmUuid) -> Result<Fact
         .await?
         .name
         .unwrap_or_default();
-    let state = client.execute(&QueryStatus {}).await?.state();
+    let status = client.execute(&QueryStatus {}).await?;
     let chardevs = client.execute(&QueryChardev {}).await?;
     let ports = ports(client).await?;
     let addresses = addresses(client, &chardevs).await?;
@@ -82,7 +84,8 @@ async fn ask_all(client: &mut Client, socket: &Path, own: VmUuid) -> Result<Fact
         claimed,
         ends: chardevs.iter().filter_map(chardev::own_end).collect(),
         name: name_of(&name, socket).into(),
-        state,
+        state: status.state(),
+        passing: status.is_passing(),
         last_reset: client.last_reset(),
         consoles: devices::consoles(ports, &chardevs, &addresses, socket),
     })

@@ -40,6 +40,10 @@ use crate::hypervisor::{EffectError, Instance};
 const JOINED: Duration = Duration::from_millis(20);
 /// The least time between two times of asking.
 const APART: Duration = Duration::from_millis(250);
+/// How long until a QEMU is asked again that is between two states of which it tells only the
+/// first: at first, and at most.
+const PASSING: Duration = Duration::from_millis(250);
+const PASSING_LONG: Duration = Duration::from_secs(5);
 /// How long a connection must have lasted so that the next one is tried at once.
 const STEADY: Duration = Duration::from_secs(5);
 
@@ -199,6 +203,10 @@ impl Monitor {
     /// Does what is ordered, and asks again when something happened, until that fails.
     async fn follow(&mut self, client: &mut Client, peer: Peer) -> ClientError {
         let (mut due, mut asked) = (None, Instant::now());
+        let mut passing = PASSING;
+        if self.is_passing() {
+            due = Some(asked + passing);
+        }
         loop {
             tokio::select! {
                 biased; // Somebody waits for an order; and events may come without end.
@@ -219,6 +227,12 @@ impl Monitor {
                 () = sleep_until(due.unwrap_or(asked)), if due.is_some() => {
                     if let Err(error) = self.learn(client, peer).await { return error }
                     (due, asked) = (None, Instant::now());
+                    passing = if self.is_passing() {
+                        due = Some(asked + passing);
+                        (2 * passing).min(PASSING_LONG)
+                    } else {
+                        PASSING
+                    };
                 }
                 () = self.changed.notified() => self.look(peer).await,
                 news = client.news() => {
@@ -227,6 +241,10 @@ impl Monitor {
                 }
             }
         }
+    }
+
+    fn is_passing(&self) -> bool {
+        matches!(&self.reported, Standing::Serving { facts, .. } if facts.passing)
     }
 
     /// Asks what the QEMU is. One that does not answer is lost, but its answer may come yet.

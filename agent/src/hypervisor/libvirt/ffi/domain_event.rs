@@ -15,6 +15,8 @@ use super::registry::{Key, Registry};
 pub(crate) enum DomainEventKind {
     /// It was defined, undefined, started, suspended, resumed, stopped, shut down or crashed.
     Lifecycle,
+    /// It stopped here since it went on to another host.
+    Moved,
     /// It was reset, from inside or outside. A reset gives two of these.
     Reboot,
     /// A device was added to it.
@@ -75,12 +77,20 @@ unsafe fn tell(domain: virt_sys::virDomainPtr, kind: DomainEventKind, opaque: *m
 unsafe extern "C" fn lifecycle(
     _: virt_sys::virConnectPtr,
     domain: virt_sys::virDomainPtr,
-    _event: c_int,
-    _detail: c_int,
+    event: c_int,
+    detail: c_int,
     opaque: *mut c_void,
 ) -> c_int {
+    let is = |number: c_int, name: u32| u32::try_from(number) == Ok(name);
+    let moved = is(event, virt_sys::VIR_DOMAIN_EVENT_STOPPED)
+        && is(detail, virt_sys::VIR_DOMAIN_EVENT_STOPPED_MIGRATED);
+    let kind = if moved {
+        DomainEventKind::Moved
+    } else {
+        DomainEventKind::Lifecycle
+    };
     // SAFETY: libvirt keeps the domain alive through the callback.
-    unsafe { tell(domain, DomainEventKind::Lifecycle, opaque) };
+    unsafe { tell(domain, kind, opaque) };
     0
 }
 

@@ -55,8 +55,8 @@ pub(super) struct Line {
     /// How often bytes were received.
     received: AtomicU64,
     input: Mutex<Input>,
-    /// Rings when input may be offered again.
-    room: Notify,
+    /// Rings when there is something new of input that was handed over.
+    news: Notify,
     _gauge: Held,
 }
 
@@ -72,7 +72,7 @@ impl Line {
             stream: Mutex::default(),
             received: AtomicU64::new(0),
             input: Mutex::default(),
-            room: Notify::new(),
+            news: Notify::new(),
             shared,
         })
     }
@@ -170,7 +170,7 @@ impl Line {
     pub(super) fn close(self: &Arc<Self>, why: &str) {
         let tap = std::mem::replace(&mut *self.tap.lock(), Tap::Over(why.to_owned()));
         drop(tap);
-        self.room.notify_one();
+        self.news.notify_one();
         let hurry = self.after(GIVE_UP_AFTER, |line| {
             if let Some(connection) = &*line.connection.lock() {
                 connection.give_up();

@@ -114,7 +114,7 @@ impl Line {
             }
             std::mem::replace(&mut *tap, Tap::Over(why))
         };
-        self.room.notify_one();
+        self.news.notify_one();
         if let Tap::Open(sink) = tap {
             tracing::debug!(console = %self.console, ?end, "the console's stream ended");
             sink.ended(end);

@@ -1,21 +1,22 @@
-//! To the guest: bytes are taken into a small buffer, and the console's own thread sends
-//! them. How much may be under way is decided in [`Input`](super::super::input::Input).
+//! To the guest: the console's own thread sends what a write hands to it, and the write waits
+//! for that: it tells no byte as taken that libvirt has not taken. What may be under way is
+//! decided in [`Input`](super::super::input::Input).
 
 use std::sync::Arc;
 
 use super::super::ffi::{LibvirtError, Stream, event_loop};
+use super::super::input::Input;
 use super::{Line, Tap};
-use crate::endpoint::EndpointError;
+use crate::endpoint::{Abandoned, EndpointError};
 
 impl Line {
-    /// Takes the beginning of `bytes` and tells how many were taken. Waits while there is no
-    /// room.
+    /// As [`Attachment::write`](crate::endpoint::Attachment::write).
     ///
     /// # Errors
     /// The console is over.
     ///
     /// # Cancel safety
-    /// If dropped before it returns, nothing was taken. One waiter at a time.
+    /// [`Line::abandon`] tells what became of it. One waiter at a time.
     pub(in crate::hypervisor::libvirt) async fn write(
         self: &Arc<Self>,
         bytes: &[u8],
@@ -23,27 +24,55 @@ impl Line {
         if bytes.is_empty() {
             return Ok(0);
         }
+        // Nothing of a write before goes on once another one has begun.
+        self.abandon();
+        self.settle().await?;
+        self.hand_over(bytes)?;
+        self.taken(Input::take_taken).await
+    }
+
+    /// As [`Attachment::abandon`](crate::endpoint::Attachment::abandon).
+    pub(in crate::hypervisor::libvirt) fn abandon(&self) -> Abandoned {
+        self.input.lock().abandon()
+    }
+
+    /// As [`Attachment::settle`](crate::endpoint::Attachment::settle).
+    ///
+    /// # Errors
+    /// The console is over, with bytes on their way.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost. One waiter at a time.
+    pub(in crate::hypervisor::libvirt) async fn settle(&self) -> Result<usize, EndpointError> {
+        self.taken(Input::take_settled).await
+    }
+
+    async fn taken(
+        &self,
+        told: impl Fn(&mut Input) -> Option<usize>,
+    ) -> Result<usize, EndpointError> {
         loop {
-            let taken = self.offer(bytes)?;
-            if taken > 0 {
+            // Asked first: what was taken was, whether or not the console is over.
+            if let Some(taken) = told(&mut self.input.lock()) {
                 return Ok(taken);
             }
+            self.still_wanted()?;
             // A bell that rang before this is heard here.
-            self.room.notified().await;
+            self.news.notified().await;
         }
     }
 
-    fn offer(self: &Arc<Self>, bytes: &[u8]) -> Result<usize, EndpointError> {
+    fn hand_over(self: &Arc<Self>, bytes: &[u8]) -> Result<(), EndpointError> {
         self.still_wanted()?;
         let mut input = self.input.lock();
-        let taken = input.append(bytes);
-        let start = taken > 0 && input.start();
+        input.append(bytes);
+        let start = input.start();
         drop(input);
         if start && let Err(why) = self.start_sending() {
             self.give_up_sending(why.clone());
             return Err(EndpointError::Unreachable(why));
         }
-        Ok(taken)
+        Ok(())
     }
 
     fn start_sending(self: &Arc<Self>) -> Result<(), String> {
@@ -62,7 +91,6 @@ impl Line {
             let Some(bytes) = self.input.lock().next() else {
                 return;
             };
-            self.room.notify_one();
             match self.send(&stream, &bytes) {
                 Ok(true) => {}
                 Ok(false) => return,
@@ -71,19 +99,19 @@ impl Line {
         }
     }
 
-    /// Sends one piece, and answers whether to go on; if not, [`Line::writable`] will.
+    /// Sends one piece, or its beginning, and answers whether to go on; if not,
+    /// [`Line::writable`] will.
     fn send(&self, stream: &Stream, bytes: &[u8]) -> Result<bool, LibvirtError> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let Some(count) = stream.send(rest)? else {
-                self.input.lock().put_back(rest);
-                // (A stream of libvirt's remote driver never comes here: it waits.)
-                stream.want_writable(true)?;
-                return Ok(false);
-            };
-            rest = &rest[count..];
+        // If it fails, the bytes stay on their way: it is not known how far they got.
+        let count = stream.send(bytes)?;
+        let probe = self.input.lock().sent(bytes, count.unwrap_or(0));
+        self.news.notify_one();
+        if count.is_none() {
+            // (A stream of libvirt's remote driver never comes here: it waits.)
+            stream.want_writable(true)?;
+            return Ok(false);
         }
-        if self.input.lock().sent(bytes.len()) {
+        if probe {
             stream.connection().ping()?;
             self.input.lock().answered();
         }

@@ -22,6 +22,7 @@ fn answering(number: u128, claimed: bool, process: u64, end: &str) -> Standing {
         ends: [end.to_owned()].into(),
         name: "vm".into(),
         state: VmState::Running,
+        passing: false,
         last_reset: None,
         consoles: Vec::new(),
     };

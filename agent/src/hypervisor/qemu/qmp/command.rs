@@ -79,6 +79,12 @@ pub(in crate::hypervisor::qemu) struct Status {
 }
 
 impl Status {
+    /// Whether it is between two states of which QEMU tells only the first: the end of a live
+    /// migration comes after STOP, without an event (`migration_completion`).
+    pub(in crate::hypervisor::qemu) fn is_passing(&self) -> bool {
+        self.status == "finish-migrate"
+    }
+
     /// What that is to the agent. While a QEMU answers there is a console, so none of these is
     /// off: one whose guest panicked is kept by QEMU as paused, with its last words.
     pub(in crate::hypervisor::qemu) fn state(&self) -> VmState {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 /// Memory in KiB.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Memory {
+pub struct Memory {
     /// Resident, with what is shared counted in every process.
-    pub(crate) rss: f64,
+    pub rss: f64,
     /// Resident, with what is shared divided among those who share it.
-    pub(crate) pss: f64,
+    pub pss: f64,
 }
 
 /// The process and all that descend from it.
@@ -39,12 +39,12 @@ fn entries(path: &str) -> Vec<String> {
 }
 
 /// The CPU time that the process and its living children have used.
-pub(crate) fn cpu(pid: i32) -> Duration {
+pub fn cpu(pid: i32) -> Duration {
     tree(pid).into_iter().map(cpu_alone).sum()
 }
 
 /// The CPU time that the bench itself, the client, has used.
-pub(crate) fn own_cpu() -> Duration {
+pub fn own_cpu() -> Duration {
     cpu_alone(nix::unistd::getpid().as_raw())
 }
 
@@ -62,7 +62,7 @@ fn cpu_alone(pid: i32) -> Duration {
 }
 
 /// The memory that the process and its children hold.
-pub(crate) fn memory(pid: i32) -> Memory {
+pub fn memory(pid: i32) -> Memory {
     let mut sum = Memory::default();
     for pid in tree(pid) {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
