@@ -29,13 +29,13 @@ impl SessionApi {
     }
 }
 
-/// A host's name as it was announced.
-fn host(name: &str) -> Result<Arc<str>, Refusal> {
-    let fits = (1..=MAX_HOST_BYTES).contains(&name.len());
-    if fits && !name.chars().any(char::is_control) {
-        return Ok(name.into());
+/// A host's name as it was announced; `None` if it is empty.
+fn host(name: &str) -> Result<Option<Arc<str>>, Refusal> {
+    if name.len() <= MAX_HOST_BYTES && !name.chars().any(char::is_control) {
+        return Ok((!name.is_empty()).then(|| name.into()));
     }
-    let message = format!("host is to have 1 to {MAX_HOST_BYTES} bytes, and no control characters");
+    let message =
+        format!("host is to have {MAX_HOST_BYTES} bytes at most, and no control characters");
     Err(refuse(Reason::BadRequest, message))
 }
 
@@ -54,9 +54,9 @@ impl SessionService for SessionApi {
         let consoles = directory.consoles().iter();
         let sessions: usize = consoles
             .filter(|(id, _)| id.vm == vm.uuid)
-            .map(|(_, console)| console.announce_move(&host))
+            .map(|(_, console)| console.announce_move(host.as_ref()))
             .sum();
-        info!(vm.uuid = %vm.uuid, peer.name = %proxy, %host, sessions, "a move was announced");
+        info!(vm.uuid = %vm.uuid, peer.name = %proxy, ?host, sessions, "a move was announced");
         let sessions = u32::try_from(sessions).unwrap_or(u32::MAX);
         Ok(Response::new(v1::AnnounceMoveResponse { sessions }))
     }
@@ -68,12 +68,11 @@ mod tests {
 
     #[test]
     fn a_host_is_a_short_text_on_one_line() {
-        assert_eq!(
-            &*host("kvm-17.example:2223").unwrap(),
-            "kvm-17.example:2223"
-        );
+        let announced = host("kvm-17.example:2223").unwrap();
+        assert_eq!(announced.as_deref(), Some("kvm-17.example:2223"));
+        assert_eq!(host("").unwrap(), None);
         let long = "x".repeat(MAX_HOST_BYTES + 1);
-        for wrong in ["", "two\nlines", "bell\u{7}", &long] {
+        for wrong in ["two\nlines", "bell\u{7}", &long] {
             assert_eq!(host(wrong).unwrap_err().0, Reason::BadRequest, "{wrong:?}");
         }
     }

@@ -63,6 +63,8 @@ pub(super) async fn take_messages(
     // Once the session is ending, what the client sends stays with HTTP/2.
     while !inbound.is_closed() {
         let message = tokio::select! {
+            biased; // what a stream that is fenced off still says is not looked at
+            () = inbound.over() => return,
             () = inbound.expired() => return,
             message = messages.message() => message,
         };
@@ -74,7 +76,11 @@ pub(super) async fn take_messages(
             // A client that has said all that it will may still want to hear.
             Ok(None) => {
                 drop(messages);
-                return inbound.expired().await;
+                tokio::select! {
+                    () = inbound.over() => {}
+                    () = inbound.expired() => {}
+                }
+                return;
             }
             Err(broken) => {
                 return match broken_stream(&broken) {

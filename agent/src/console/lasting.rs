@@ -59,10 +59,18 @@ impl Console {
         true
     }
 
-    /// Takes a session up again in another stream.
+    /// Has only `stream` count of all of its session's, before it begins.
+    pub fn fence(&self, stream: StreamId) {
+        if let Some(seat) = self.shared.lock().seats.get_mut(&stream.session) {
+            seat.stream = seat.stream.max(stream.number);
+        }
+    }
+
+    /// Takes a session up again in another stream, which was fenced off from those before it.
     ///
     /// # Errors
-    /// [`JoinError::Gone`] if the console, or the session at it, is no more.
+    /// [`JoinError::Gone`] if the console, or the session at it, is no more, or the session was
+    /// taken up by yet another stream.
     pub fn rejoin(self: &Arc<Self>, request: &RejoinRequest) -> Result<Rejoined, JoinError> {
         let answers = Arc::new(Notify::new());
         let stream = request.stream;
@@ -73,8 +81,8 @@ impl Console {
             return Err(JoinError::Gone);
         }
         let session = stream.session;
-        let seat = shared.seats.get_mut(&session).ok_or(JoinError::Gone)?;
-        seat.stream = stream.number;
+        let seat = shared.seat(stream).ok_or(JoinError::Gone)?;
+        let before = seat.demand.replace(demand);
         seat.answers = answers.clone();
         seat.participant.away = None;
         seat.ends_when_stopped = request.end_when_stopped;
@@ -88,16 +96,9 @@ impl Console {
         shared.claim_again(session, request.claim);
         shared.roster_version += 1;
         let changed = self.changed.subscribe();
-        let viewer = Viewer::new(
-            self.clone(),
-            stream,
-            cursor,
-            answers,
-            changed,
-            demand,
-            &shared,
-        );
+        let viewer = Viewer::new(self.clone(), stream, cursor, answers, changed, &shared);
         drop(shared);
+        drop(before);
         self.announce_writer();
         Ok(Rejoined { viewer, next_input })
     }

@@ -148,6 +148,8 @@ impl Console {
             participant: request.participant.clone(),
             input: InputQueue::default(),
             stream: stream.number,
+            demand: Some(demand),
+            waits_for_return: shared.moved_away(),
             answers: answers.clone(),
             order,
             ends_when_stopped: request.end_when_stopped,
@@ -155,21 +157,15 @@ impl Console {
         };
         shared.seats.insert(session, seat);
         if let Err(refused) = shared.claim_at_join(&request) {
-            shared.seats.remove(&session);
+            let seat = shared.seats.remove(&session);
             shared.close_cursor(start);
+            drop(shared);
+            drop(seat);
             return Err(refused);
         }
         shared.roster_version += 1;
         let changed = self.changed.subscribe();
-        let viewer = Viewer::new(
-            self.clone(),
-            stream,
-            start,
-            answers,
-            changed,
-            demand,
-            &shared,
-        );
+        let viewer = Viewer::new(self.clone(), stream, start, answers, changed, &shared);
         drop(shared);
         self.announce_writer();
         Ok(viewer)
@@ -185,12 +181,25 @@ impl Console {
         if shared.seat(stream).is_none() {
             return;
         }
-        shared.seats.remove(&stream.session);
+        let seat = shared.seats.remove(&stream.session);
         shared.roster_version += 1;
         shared.lease.withdraw(stream.session);
         shared.release(stream.session, reason);
         drop(shared);
+        // Its demand takes the lock.
+        drop(seat);
         self.announce_writer();
+    }
+
+    /// The session has ended, whether or not its client reads that: the console is not held for
+    /// it any more.
+    pub fn unwant(&self, stream: StreamId) {
+        let demand = self
+            .shared
+            .lock()
+            .seat(stream)
+            .and_then(|seat| seat.demand.take());
+        drop(demand);
     }
 
     /// Takes a session's input towards the guest, or refuses it. What comes of a stream that is

@@ -33,6 +33,9 @@ impl Shared {
         if other && target.instance.is_some() && !moved(target) {
             // It runs here again.
             self.moves.host = None;
+            for seat in self.seats.values_mut() {
+                seat.waits_for_return = false;
+            }
         }
     }
 
@@ -54,6 +57,13 @@ impl Shared {
         self.moves.host.clone()
     }
 
+    /// How much of it a stream that begins now counts as told of: all but the newest, if that
+    /// still holds.
+    pub(super) fn moves_told_at_first(&self) -> u32 {
+        let holds = self.moves.host.is_some() || self.target.vm_state == VmState::Moved;
+        self.moves.told.saturating_sub(u32::from(holds))
+    }
+
     /// How much there was to tell of it so far.
     pub(super) const fn moves_told(&self) -> u32 {
         self.moves.told
@@ -61,10 +71,16 @@ impl Shared {
 }
 
 impl Console {
-    /// The console's VM goes on at `host`, or did already. Returns how many sessions are told.
-    pub fn announce_move(&self, host: &Arc<str>) -> usize {
+    /// Where its VM went, if that was announced.
+    pub fn moved_to(&self) -> Option<Arc<str>> {
+        self.shared.lock().moved_to()
+    }
+
+    /// The console's VM goes on at `host`, or did already; `None` takes back what was announced.
+    /// Returns how many sessions are told.
+    pub fn announce_move(&self, host: Option<&Arc<str>>) -> usize {
         let mut shared = self.shared.lock();
-        shared.moves.host = Some(host.clone());
+        shared.moves.host = host.cloned();
         shared.moves.told += 1;
         let sessions = shared.seats.len();
         drop(shared);

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::MAX_ROSTER;
 use super::breaks::Breaks;
-use super::capture::{Capture, Hold};
+use super::capture::{Capture, Demand, Hold};
 use super::displace::Displacing;
 use super::effects::Effects;
 use super::moves::Moves;
@@ -46,6 +46,10 @@ pub(super) struct Seat {
     pub(super) input: InputQueue,
     /// Its newest stream: what any other does counts for nothing.
     pub(super) stream: u32,
+    /// Has the console attached, until the session ends. To be dropped without the lock.
+    pub(super) demand: Option<Demand>,
+    /// The VM had moved away when the session came, which waits for it to come back.
+    pub(super) waits_for_return: bool,
     /// Wakes this session alone: its input got somewhere.
     pub(super) answers: Arc<Notify>,
     pub(super) order: u64,

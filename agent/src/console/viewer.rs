@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use super::MAX_FRAME;
-use super::capture::Demand;
 use super::live::Console;
 use super::shared::{Shared, at};
 use super::state::{ConsoleState, Participant, Roster, SideEffect, WriterChange};
@@ -69,8 +68,6 @@ pub struct Viewer {
     moves_told: u32,
     /// How many side effects it was told of, or missed.
     effects_told: u64,
-    /// Keeps the console attached.
-    _demand: Demand,
 }
 
 impl Viewer {
@@ -80,7 +77,6 @@ impl Viewer {
         cursor: Cursor,
         answers: Arc<Notify>,
         changed: watch::Receiver<()>,
-        demand: Demand,
         shared: &Shared,
     ) -> Self {
         Self {
@@ -97,9 +93,8 @@ impl Viewer {
             place_told: 0,
             roster_told: shared.roster_version,
             state_told: None,
-            moves_told: shared.moves_told(),
+            moves_told: shared.moves_told_at_first(),
             effects_told: shared.effects.count(),
-            _demand: demand,
         }
     }
 
@@ -259,8 +254,9 @@ impl Viewer {
 
     fn output(&mut self, shared: &mut Shared, room: u64) -> Option<Item> {
         // The last words of a console that is gone come before its end, if there is room.
-        let last = shared.seat(self.stream)?.stopped_in;
-        let moved = shared.moved_away();
+        let seat = shared.seat(self.stream)?;
+        let (last, waits) = (seat.stopped_in, seat.waits_for_return);
+        let moved = shared.moved_away() && !waits;
         let why = match last {
             _ if moved => Reason::Moved,
             Some(_) => Reason::VmStopped,

@@ -135,13 +135,19 @@ impl Deadlines {
         [heartbeat, idle, duration].into_iter().flatten().min()
     }
 
-    /// What is due at `now`, once: an end is the last.
+    /// What is due at `now`, once: an end is the last, save that of a stream whose client fell
+    /// silent.
     pub fn due(&mut self, now: Instant) -> Option<Due> {
         if self.over {
             return None;
         }
         if let Some((reason, length)) = self.end(now) {
-            self.over = true;
+            if reason == Reason::TransportLost {
+                // The stream's end, not the session's.
+                self.heartbeat = None;
+            } else {
+                self.over = true;
+            }
             return Some(Due::End(reason, length));
         }
         let idle = self.idle.as_mut().is_some_and(|limit| limit.warn(now));

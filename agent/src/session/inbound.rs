@@ -66,6 +66,16 @@ impl Inbound {
         }
     }
 
+    /// Waits until the stream is ending, whoever ends it. For one task only.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn over(&self) {
+        while !self.is_closed() {
+            self.line.over.notified().await;
+        }
+    }
+
     /// Ends the session when its time is over, and has it warned before; waits for ever if
     /// its time is not limited. Here and not where the client is written to, so that one that
     /// does not read loses its lease in time too.
@@ -135,8 +145,13 @@ impl Inbound {
     /// Ends the session, unless it is ending already. Its lease is free at once: a client
     /// that does not read its end does not keep others from writing.
     pub fn close(&self, reason: Reason, detail: &str) {
-        self.line.close(reason, detail);
+        let first = self.line.close(reason, detail);
         self.console.release(self.stream, reason);
+        if first {
+            // A client that does not read its end holds nothing by that.
+            self.console.unwant(self.stream);
+            self.ledger.end(self.stream, reason);
+        }
     }
 
     /// The client's stream broke, as far as it sends: the session may be taken up again.

@@ -12,7 +12,8 @@
 //! A token is good until its successor is known to have arrived: that is when the client says
 //! anything after its `Open`. So a lost `Opened` loses no session.
 //!
-//! The ledger's lock is taken before a console's, never after it, and held across no wait.
+//! The ledger's lock is taken before a line's and a console's, never after them, and held across
+//! no wait.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -191,6 +192,9 @@ impl Ledger {
             session,
             number: entry.stream,
         };
+        // Before anybody hears of it: what the stream before does from here on, its own end
+        // included, counts for nothing.
+        entry.console.fence(stream);
         let (console, timers) = (entry.console.clone(), entry.timers.clone());
         let state = std::mem::replace(&mut entry.state, State::Resuming);
         if let Some(other) = other {
@@ -228,7 +232,9 @@ impl Ledger {
             return false;
         };
         entry.state = State::Running(line.clone());
-        self.metrics.resumed(stream, entry.console.id());
+        let console = entry.console.clone();
+        drop(entries);
+        self.metrics.resumed(stream, console.id());
         true
     }
 

@@ -202,6 +202,8 @@ pub(crate) struct Line {
     pub(crate) timers: Arc<Timers>,
     /// Wakes the outbound direction.
     pub(crate) news: Notify,
+    /// Wakes the inbound direction, once: the session is ending.
+    pub(crate) over: Notify,
 }
 
 impl Line {
@@ -218,17 +220,21 @@ impl Line {
                 closed: false,
             }),
             news: Notify::new(),
+            over: Notify::new(),
         })
     }
 
-    /// Ends the session, unless it is ending already.
-    pub(crate) fn close(&self, reason: Reason, detail: &str) {
+    /// Ends the stream, unless it is ending already. Returns whether it was not.
+    pub(crate) fn close(&self, reason: Reason, detail: &str) -> bool {
         let mut mailbox = self.mailbox.lock();
-        if !std::mem::replace(&mut mailbox.closed, true) {
+        let first = !std::mem::replace(&mut mailbox.closed, true);
+        if first {
             mailbox.closing = Some((reason, detail.to_owned()));
         }
         drop(mailbox);
         self.news.notify_one();
+        self.over.notify_one();
+        first
     }
 }
 

@@ -250,13 +250,23 @@ impl Session {
             Item::Effect(effect) => Event::SideEffect(effect),
             Item::Ended(reason) => {
                 let detail = match reason {
-                    Reason::VmStopped => "the VM stopped",
-                    Reason::Moved => "the VM went on to another host",
-                    _ => "the console is no longer known to this host",
+                    Reason::VmStopped => "the VM stopped".to_owned(),
+                    Reason::Moved => self.moved(),
+                    _ => "the console is no longer known to this host".to_owned(),
                 };
-                return self.last_words(reason, detail.to_owned());
+                return self.last_words(reason, detail);
             }
         })
+    }
+
+    /// Where the VM went, for a person.
+    fn moved(&self) -> String {
+        let viewer = self.viewer.as_ref();
+        let host = viewer.and_then(|viewer| viewer.console().moved_to());
+        host.map_or_else(
+            || "the VM went on to another host".to_owned(),
+            |host| format!("the VM went on to {host}"),
+        )
     }
 
     /// Output is missing, as the client is told next. Ends the session after that, if it asked

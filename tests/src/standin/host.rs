@@ -69,6 +69,18 @@ pub fn socket(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.sock"))
 }
 
+/// `config`, and that sessions whose streams a test just drops end within a second.
+fn impatient(config: &str) -> String {
+    let grace = "resume_grace_seconds = 1\n";
+    if config.contains("resume_grace_seconds") {
+        config.to_owned()
+    } else if config.contains("[limits]\n") {
+        config.replacen("[limits]\n", &format!("[limits]\n{grace}"), 1)
+    } else {
+        format!("[limits]\n{grace}\n{config}")
+    }
+}
+
 /// A stand-in host. Dropping it ends its processes.
 pub struct StandinHost {
     /// The CA.
@@ -97,6 +109,7 @@ impl StandinHost {
     }
 
     /// As [`StandinHost::start`], with consoles held as `config` says: by default on demand.
+    /// Sessions wait one second to be resumed, unless it says otherwise.
     ///
     /// # Panics
     /// When something does not start.
@@ -109,6 +122,7 @@ impl StandinHost {
         let pki = Pki::new(dir.path());
         let guests = start_guests(programs.guest, dir.path(), consoles);
         let mut text = pki.config_tables();
+        let config = impatient(config);
         let _ = write!(text, "\n[http]\nlisten = \"127.0.0.1:0\"\n\n{config}\n");
         let file = dir.path().join("config.toml");
         std::fs::write(&file, text).expect("the directory takes files");

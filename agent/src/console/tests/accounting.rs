@@ -107,6 +107,7 @@ impl Typist {
 
     fn resume(&mut self, console: &Arc<Console>) {
         self.stream.number += 1;
+        console.fence(self.stream);
         let rejoined = console.rejoin(&RejoinRequest {
             stream: self.stream,
             start: Start::Live,

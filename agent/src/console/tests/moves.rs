@@ -39,7 +39,7 @@ async fn viewers_stay_until_they_know_where_to_go_and_get_the_last_words() {
         "there may be last words"
     );
     sink.output(b"bye");
-    assert_eq!(console.announce_move(&"kvm2".into()), 1);
+    assert_eq!(console.announce_move(Some(&"kvm2".into())), 1);
     assert_eq!(told(&mut viewer).await.as_deref(), Some("kvm2"));
     assert_eq!(bytes(output(&mut viewer).await), b"bye");
     assert_eq!(ended(&mut viewer).await, Reason::Moved);
@@ -58,7 +58,7 @@ async fn a_move_without_a_word_ends_with_the_qemu_and_a_start_here_ends_the_move
     assert_eq!(told(&mut viewer).await, None);
     assert_eq!(ended(&mut viewer).await, Reason::Moved);
     drop(viewer);
-    console.announce_move(&"kvm2".into());
+    console.announce_move(Some(&"kvm2".into()));
     host.inventory.send_replace(inventory([vm(Some(2))]));
     host.script.attached().await;
     let mut viewer = console.join(request(None)).expect("it is here again");
@@ -75,7 +75,7 @@ async fn a_vm_that_is_gone_went_where_it_was_announced_or_as_its_hypervisor_says
         let mut viewer = console.join(request(None)).expect("joins");
         let mut gone = Inventory::clone(&inventory([]));
         if announced {
-            console.announce_move(&"kvm2".into());
+            console.announce_move(Some(&"kvm2".into()));
         } else {
             gone.moved.insert(scripted::id().vm);
         }
