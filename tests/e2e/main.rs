@@ -24,6 +24,7 @@ mod host;
 mod hypervisor_faults;
 mod keys;
 mod libvirt;
+mod outlived;
 mod pasted;
 mod peers;
 mod prometheus;

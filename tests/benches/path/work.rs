@@ -7,6 +7,7 @@ use tokio::time::{MissedTickBehavior, interval_at};
 use vmconsole_proto::v1::Mode::View;
 use vmconsole_tests::client::{Client, Windows, open};
 use vmconsole_tests::standin::{Mode, SELL_UNIT};
+use vmconsole_tests::usage;
 
 use super::server::{Kind, Server, Session};
 
