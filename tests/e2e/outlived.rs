@@ -158,7 +158,7 @@ async fn proxies_killed(kills: usize) {
         let address = host.agent.grpc();
         let mut proxy = ProxyProcess::start(program, dir.path(), address, &host.pki, &next);
         // Every other one lives until it is attached, at least.
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             until_opened(&mut proxy).await;
         }
         let lives = Duration::from_millis(next_random(&mut random) % LONGEST);

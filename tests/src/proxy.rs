@@ -21,8 +21,8 @@ use crate::process::{Process, tied};
 /// How long a killed proxy may take to be gone.
 const END_BOUND: Duration = Duration::from_secs(10);
 
-/// What a proxy does, as its argument: the agent's address, and `Open` in a file beside the
-/// certificates.
+/// A proxy that runs. It finds its certificates and its `Open` in a directory, and keeps its
+/// journal there.
 #[derive(Debug)]
 pub struct ProxyProcess {
     process: Process,

@@ -2,6 +2,7 @@
 //!
 //! After every test as many sessions are closed as were opened.
 #![allow(
+    clippy::expect_used,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a test ends by panicking, and prints the figures that it saw"
