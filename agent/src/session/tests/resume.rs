@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::id::SessionId;
+use crate::core::input::INPUT_WINDOW;
 
 struct Stream {
     opened: Opened,
@@ -68,6 +69,8 @@ async fn a_session_taken_up_again_keeps_its_name_its_lease_and_its_input() {
     assert_eq!(again.opened.session, id);
     assert!(again.opened.writes);
     assert_eq!((again.opened.epoch, again.opened.next_input), (Epoch(1), 3));
+    let waits = 1;
+    assert_eq!(again.opened.input_window, INPUT_WINDOW - waits);
     assert_eq!(*desk.host.script.written.lock(), b"ab", "written meanwhile");
     // What it sends again is not typed twice.
     again.inbound.input(1, Epoch(1), b"bcd");
