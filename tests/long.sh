@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs what takes too long for every day: the end-to-end tests that are marked as ignored, one
-# after the other, on a release build, with the figures that they print.
+# Runs what takes too long for every day: the tests on guests and on stand-ins that are marked as
+# ignored, one after the other, on a release build, with the figures that they print.
 #
 #   usage: tests/long.sh [FILTER]...      as of Rust's test harness
 set -eu
@@ -12,5 +12,5 @@ export CARGO_TARGET_DIR
 tests/guest/build.sh "$CARGO_TARGET_DIR/guest" >/dev/null
 
 exec cargo --config "target.'cfg(unix)'.runner=['tests/as-root.sh']" \
-	test --release --quiet -p vmconsole-tests --test e2e -- \
+	test --release --quiet -p vmconsole-tests --test e2e --test standin -- \
 	--ignored --nocapture --test-threads=1 "$@"

@@ -26,6 +26,7 @@ mod hypervisor_faults;
 mod keys;
 mod libvirt;
 mod moved;
+mod outlived;
 mod pasted;
 mod peers;
 mod prometheus;

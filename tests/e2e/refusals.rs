@@ -223,11 +223,10 @@ async fn what_is_not_there_or_makes_no_sense_is_refused_with_its_reason() {
             "NOT_RUNNING",
         ),
         (
-            Request::Open(open(guest.name(), v1::Mode::WriteQueue)),
-            Code::Unimplemented,
-            "UNSUPPORTED",
+            Request::Open(resume),
+            Code::FailedPrecondition,
+            "RESUME_REFUSED",
         ),
-        (Request::Open(resume), Code::Unimplemented, "UNSUPPORTED"),
         (Request::Open(window), Code::InvalidArgument, "BAD_REQUEST"),
     ];
     for (message, code, wanted) in cases {

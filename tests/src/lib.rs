@@ -23,6 +23,7 @@ pub mod namespace;
 pub mod pki;
 pub mod probe;
 pub mod process;
+pub mod proxy;
 pub mod qemu;
 mod ready;
 pub mod scrape;

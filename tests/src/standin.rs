@@ -9,7 +9,7 @@ mod host;
 mod hypervisor;
 mod socket;
 
-pub use far::{FarSide, Mode, SELL_UNIT};
+pub use far::{FarSide, LINE, Mode, SELL_UNIT, line_at};
 pub use host::{Programs, StandinHost, socket, start, start_guests};
 pub use hypervisor::{ALIAS, StandinHypervisor, vm_uuid};
 pub use socket::SocketEndpoint;

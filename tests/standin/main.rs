@@ -1,12 +1,18 @@
 //! The agent's whole path on stand-in consoles: what a real guest is too slow to show.
 //!
 //! After every test as many sessions are closed as were opened.
-#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test ends by panicking, and prints the figures that it saw"
+)]
 
 mod capture;
 mod limits;
 mod load;
 mod starts;
+mod steady;
 mod streams;
 mod times;
 mod watch;

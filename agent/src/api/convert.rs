@@ -154,7 +154,7 @@ fn roster(roster: &Roster) -> v1::Roster {
     }
 }
 
-pub(super) fn opened(opened: &Opened, mode: v1::Mode, input_window: u64) -> v1::Opened {
+pub(super) fn opened(opened: &Opened, mode: v1::Mode) -> v1::Opened {
     v1::Opened {
         session_id: opened.session.to_string(),
         console: Some(console(&opened.console.status())),
@@ -163,7 +163,7 @@ pub(super) fn opened(opened: &Opened, mode: v1::Mode, input_window: u64) -> v1::
         position: Some(position(opened.position)),
         oldest: Some(position(opened.oldest)),
         next_input_offset: Some(opened.next_input),
-        input_window,
+        input_window: opened.input_window,
         expires: opened.expires.and_then(time),
         heartbeat: opened.heartbeat.and_then(duration),
         roster: Some(roster(&opened.roster)),

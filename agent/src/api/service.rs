@@ -20,7 +20,6 @@ use super::watch::Watcher;
 use super::{convert, diagnose, stream};
 use crate::console::{ChangeBook, Directory};
 use crate::core::id::PeerIdentity;
-use crate::core::input::INPUT_WINDOW;
 use crate::core::reason::Reason;
 use crate::diagnosis::{Diagnosis, Usage};
 use crate::session::effects::Effects;
@@ -132,7 +131,7 @@ impl ConsoleApi {
             .open(&console, request)
             .await
             .map_err(|error| (error.reason(), open_refused(&error)))?;
-        let opened = convert::opened(&opened, mode, INPUT_WINDOW);
+        let opened = convert::opened(&opened, mode);
         let reader = self
             .tasks
             .spawn_owned("inbound", stream::take_messages(messages, inbound));

@@ -42,6 +42,8 @@ pub struct Rejoined {
     pub viewer: Viewer,
     /// The offset that its next input must have: all before it was received.
     pub next_input: u64,
+    /// How many bytes beyond it may be sent: what waits takes its share.
+    pub input_window: u64,
 }
 
 impl Console {
@@ -90,7 +92,7 @@ impl Console {
             seat.stopped_in = None;
         }
         seat.input.tell_again();
-        let next_input = seat.input.expected();
+        let (next_input, input_window) = (seat.input.expected(), seat.input.window());
         let output = shared.output.as_mut().ok_or(JoinError::Gone)?;
         let cursor = output.open(start);
         shared.claim_again(session, request.claim);
@@ -100,6 +102,10 @@ impl Console {
         drop(shared);
         drop(before);
         self.announce_writer();
-        Ok(Rejoined { viewer, next_input })
+        Ok(Rejoined {
+            viewer,
+            next_input,
+            input_window,
+        })
     }
 }

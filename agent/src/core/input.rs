@@ -103,6 +103,11 @@ impl InputQueue {
         self.received
     }
 
+    /// How many bytes beyond [`InputQueue::expected`] may be sent.
+    pub fn window(&self) -> u64 {
+        INPUT_WINDOW.saturating_sub(self.received - self.done())
+    }
+
     /// Every byte below was written or refused.
     pub fn done(&self) -> u64 {
         self.pending

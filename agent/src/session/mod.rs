@@ -39,11 +39,12 @@ pub use token::{TOKEN_BYTES, Token};
 use self::ledger::{Ledger, Resumed};
 use self::timers::Timers;
 use crate::console::{
-    Console, Demand, JoinError, JoinRequest, Participant, RejoinRequest, Rejoined, Roster, Viewer,
+    Console, Demand, JoinError, JoinRequest, Participant, RejoinRequest, Roster, Viewer,
     WriterAnswer,
 };
 use crate::core::deadlines::TimeLimits;
 use crate::core::id::{PeerIdentity, SessionId};
+use crate::core::input::INPUT_WINDOW;
 use crate::core::lease::{Claim, Epoch};
 use crate::core::output::Start;
 use crate::core::position::Position;
@@ -118,6 +119,8 @@ pub struct Opened {
     pub roster: Roster,
     /// The offset that the next input must have.
     pub next_input: u64,
+    /// How many bytes beyond it may be sent.
+    pub input_window: u64,
     /// What the session is taken up again with.
     pub token: Token,
     /// When the session is over at the latest, if it may not last for ever.
@@ -357,7 +360,7 @@ impl Sessions {
         let token = self
             .ledger
             .begin(session, console.clone(), proxy, record, line.clone());
-        Ok(self.stream(viewer, line, (0, token), request.client))
+        Ok(self.stream(viewer, line, ((0, INPUT_WINDOW), token), request.client))
     }
 
     fn resume(
@@ -383,13 +386,14 @@ impl Sessions {
         let rejoined = console.rejoin(&rejoin);
         // The rings are kept for its place until there is another.
         drop(before);
-        let Rejoined { viewer, next_input } = match rejoined {
+        let rejoined = match rejoined {
             Ok(rejoined) => rejoined,
             Err(error) => {
                 self.ledger.end(stream, Reason::VmGone);
                 return Err(error.into());
             }
         };
+        let viewer = rejoined.viewer;
         let line = Line::new(&viewer, &request.client, timers);
         if !self.ledger.runs(stream, &line) {
             line.close(
@@ -397,7 +401,8 @@ impl Sessions {
                 "the session was taken up by another stream",
             );
         }
-        Ok(self.stream(viewer, line, (next_input, token), request.client))
+        let input = (rejoined.next_input, rejoined.input_window);
+        Ok(self.stream(viewer, line, (input, token), request.client))
     }
 
     /// The two halves of a stream, and what its client is told first.
@@ -405,7 +410,7 @@ impl Sessions {
         &self,
         viewer: Viewer,
         line: Arc<Line>,
-        (next_input, token): (u64, Token),
+        ((next_input, input_window), token): ((u64, u64), Token),
         client: ClientRules,
     ) -> (Opened, Session, Inbound) {
         let (roster, oldest) = viewer.surroundings();
@@ -420,6 +425,7 @@ impl Sessions {
             oldest,
             roster,
             next_input,
+            input_window,
             token,
             expires: line.timers.expires(),
             heartbeat: client.heartbeat,

@@ -12,6 +12,7 @@
     reason = "a bench prints its results and ends by panicking"
 )]
 
+mod idle;
 mod scenarios;
 mod server;
 mod table;

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use vmconsole_proto::v1::Mode::View;
-use vmconsole_tests::client::open;
 use vmconsole_tests::standin::{Mode, SELL_UNIT};
-use vmconsole_tests::usage;
 
+use super::idle::{idle, memory};
 use super::server::{Kind, Server, Session};
 use super::table::{Goal, Row, median};
 use super::work::{self, Cost, UART_RATE};
@@ -21,21 +19,15 @@ const ROUND_TRIPS: usize = 2000;
 const NEW_ATTACHMENTS: usize = 20;
 const WARM_ATTACHMENTS: usize = 200;
 
-/// Sessions whose memory is measured: in one process, and where each is a process.
-const SESSIONS: usize = 300;
-const PROCESSES: usize = 40;
-const CONSOLES: usize = 500;
-
 /// How long what is paced by time goes on, each round.
-const PACED: Duration = Duration::from_secs(2);
+pub(crate) const PACED: Duration = Duration::from_secs(2);
 const PACED_ROUNDS: usize = 3;
-const IDLE: Duration = Duration::from_secs(10);
 const FAIRNESS: Duration = Duration::from_secs(4);
 
 /// Keystroke streams beside one bulk stream.
 const OTHERS: usize = 199;
 
-fn row(what: impl Into<String>, figures: [Option<f64>; 3], goal: Goal) -> Row {
+pub(crate) fn row(what: impl Into<String>, figures: [Option<f64>; 3], goal: Goal) -> Row {
     Row {
         what: what.into(),
         figures,
@@ -54,7 +46,7 @@ fn percentile(times: &mut [Duration], share: f64) -> f64 {
     times[index].as_secs_f64() * 1e6
 }
 
-fn say(what: &str) {
+pub(crate) fn say(what: &str) {
     eprintln!("measuring {what} …");
 }
 
@@ -75,7 +67,7 @@ pub(crate) async fn run(chosen: Vec<String>) -> Vec<Row> {
         rows.extend(memory().await);
     }
     if wanted("idle") {
-        rows.push(idle().await);
+        rows.extend(idle().await);
     }
     if wanted("keys") {
         rows.push(keys().await);
@@ -182,127 +174,6 @@ async fn attach() -> [Row; 2] {
             Goal::AtMost(0.5),
         ),
     ]
-}
-
-async fn memory() -> Vec<Row> {
-    say("memory");
-    let one = Server::start(Kind::Agent, &[Mode::Idle]);
-    let base = usage::memory(one.pid()).rss;
-    let relay = Server::start(Kind::Relay, &[Mode::Idle]);
-    let relay_base = usage::memory(relay.pid()).rss;
-    let agent = Server::start(Kind::Agent, &[Mode::Idle; CONSOLES]);
-    settle(&agent).await;
-    let consoles = usage::memory(agent.pid()).rss;
-    let own = per_session(&agent, SESSIONS).await;
-    let relay = per_session(&relay, SESSIONS).await;
-    let [.., third] = Kind::all();
-    let count = if third == Kind::Socat {
-        PROCESSES
-    } else {
-        SESSIONS
-    };
-    let socat = per_session(&Server::start(third, &vec![Mode::Idle; count]), count).await;
-    let mib = |kib: f64| Some(kib / 1024.0);
-    let a_console = (consoles - base) / (CONSOLES - 1) as f64;
-    let further = further_streams().await;
-    vec![
-        row(
-            "memory, base MiB RSS",
-            [mib(base), mib(relay_base), None],
-            Goal::AtMost(12.0),
-        ),
-        row(
-            "memory, idle session on its own connection KiB",
-            [Some(own.rss), Some(relay.rss), Some(socat.rss)],
-            Goal::AtMost(48.0),
-        ),
-        row(
-            "  the same, PSS",
-            [Some(own.pss), Some(relay.pss), Some(socat.pss)],
-            Goal::None,
-        ),
-        row(
-            "memory, further stream on one KiB",
-            [Some(further), None, None],
-            Goal::AtMost(12.0),
-        ),
-        row(
-            "memory, silent console KiB",
-            [Some(a_console), None, None],
-            Goal::AtMost(16.0),
-        ),
-    ]
-}
-
-/// Waits until the agent has attached every console.
-async fn settle(server: &Server) {
-    let client = server.connect().await.expect("the agent has connections");
-    let deadline = tokio::time::Instant::now() + IDLE;
-    loop {
-        let consoles = client.list().await.expect("it lists");
-        let attached = vmconsole_proto::v1::Availability::Attached;
-        let state = |console: &vmconsole_proto::v1::Console| {
-            console.state.as_ref().map(|state| state.availability())
-        };
-        if consoles
-            .iter()
-            .all(|console| state(console) == Some(attached))
-        {
-            return;
-        }
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "not all consoles attached"
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-async fn per_session(server: &Server, count: usize) -> usage::Memory {
-    let before = usage::memory(server.pid());
-    let mut sessions = Vec::new();
-    for number in 0..count {
-        sessions.push(server.open_new(number).await);
-    }
-    let after = usage::memory(server.pid());
-    usage::Memory {
-        rss: (after.rss - before.rss) / count as f64,
-        pss: (after.pss - before.pss) / count as f64,
-    }
-}
-
-async fn further_streams() -> f64 {
-    let server = Server::start(Kind::Agent, &[Mode::Idle; CONSOLES]);
-    settle(&server).await;
-    let client = server.connect().await;
-    let mut sessions = vec![server.open(client.as_ref(), 0).await];
-    let before = usage::memory(server.pid()).rss;
-    for number in 1..CONSOLES {
-        sessions.push(server.open(client.as_ref(), number).await);
-    }
-    (usage::memory(server.pid()).rss - before) / (CONSOLES - 1) as f64
-}
-
-async fn idle() -> Row {
-    say("idleness: 500 consoles, 1,000 viewers on 10 connections");
-    let server = Server::start(Kind::Agent, &[Mode::Idle; CONSOLES]);
-    settle(&server).await;
-    let mut viewers = Vec::new();
-    for connection in 0..10 {
-        let client = server.connect().await.expect("the agent has connections");
-        for number in 0..100 {
-            let vm = format!("vm{:04}", (connection * 100 + number) % CONSOLES);
-            viewers.push(client.attach(open(&vm, View)).await.expect("it attaches"));
-        }
-    }
-    tokio::time::sleep(PACED).await;
-    let (cost, ()) = Cost::of(&server, tokio::time::sleep(IDLE)).await;
-    let figure = [Some(cost.percent()), None, None];
-    row(
-        "idle, 500 consoles, 1000 viewers, % of a core",
-        figure,
-        Goal::AtMost(1.0),
-    )
 }
 
 async fn keys() -> Row {

@@ -21,6 +21,12 @@ const PIECE: usize = 64 * 1024;
 /// The longest piece that a 16550 hands out: its FIFO and the shift register.
 const FIFO: usize = 17;
 
+/// Bytes of a line that tells its offset.
+pub const LINE: usize = 16;
+
+/// How many of them [`Mode::Lines`] writes at once.
+const LINES: usize = 256;
+
 /// Stack of a thread that does no more than copy from one buffer on the heap.
 const STACK: usize = 64 * 1024;
 
@@ -40,12 +46,25 @@ pub enum Mode {
     /// From the first byte of input on, writes 1 to 17 bytes at a time, so many bytes a
     /// second; the next byte of input stops it, and so on.
     Uart(u32),
+    /// From the first byte of input on, writes so many bytes a second, each of which tells its
+    /// offset ([`line_at`]); the next byte of input stops it, and so on.
+    Lines(u32),
+}
+
+/// What [`Mode::Lines`] writes from this offset on, which is of a line's begin: the offset
+/// itself, in [`LINE`] bytes.
+pub fn line_at(offset: u64) -> [u8; LINE] {
+    let mut line = [b'\n'; LINE];
+    let digits = format!("{offset:015x}");
+    line[..LINE - 1].copy_from_slice(digits.as_bytes());
+    line
 }
 
 impl FromStr for Mode {
     type Err = String;
 
-    /// `deaf`, `idle`, `echo`, `sell:BYTES` or `uart:BYTES_PER_SECOND`.
+    /// `deaf`, `idle`, `echo`, `sell:BYTES`, `uart:BYTES_PER_SECOND` or
+    /// `lines:BYTES_PER_SECOND`.
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, number) = text.split_once(':').unwrap_or((text, ""));
         let bad = |_| format!("{text}: what follows the colon is not a number");
@@ -55,8 +74,9 @@ impl FromStr for Mode {
             "echo" => Ok(Self::Echo),
             "sell" => number.parse().map(Self::Sell).map_err(bad),
             "uart" => number.parse().map(Self::Uart).map_err(bad),
+            "lines" => number.parse().map(Self::Lines).map_err(bad),
             _ => Err(format!(
-                "{text}: not one of deaf, idle, echo, sell:N, uart:N"
+                "{text}: not one of deaf, idle, echo, sell:N, uart:N, lines:N"
             )),
         }
     }
@@ -102,6 +122,7 @@ fn serve(mut stream: UnixStream, mode: Mode) -> io::Result<()> {
         Mode::Echo => echo(&mut stream),
         Mode::Sell(unit) => sell(&mut stream, unit),
         Mode::Uart(rate) => uart(&mut stream, rate),
+        Mode::Lines(rate) => lines(&mut stream, rate),
     }
 }
 
@@ -181,6 +202,33 @@ fn uart(stream: &mut UnixStream, rate: u32) -> io::Result<()> {
         }
         stream.set_nonblocking(false)?;
     }
+}
+
+fn lines(stream: &mut UnixStream, rate: u32) -> io::Result<()> {
+    let mut switch = [0; 1];
+    let mut offset = 0;
+    loop {
+        if stream.read(&mut switch)? == 0 {
+            return Ok(());
+        }
+        let mut due = Instant::now();
+        while !is_readable(stream)? {
+            pace(due);
+            let starts = (0..LINES).map(|line| offset + (line * LINE) as u64);
+            let piece: Vec<u8> = starts.flat_map(line_at).collect();
+            stream.write_all(&piece)?;
+            offset += piece.len() as u64;
+            due += Duration::from_secs(1) * piece.len() as u32 / rate;
+        }
+        if stream.read(&mut switch)? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn is_readable(stream: &UnixStream) -> io::Result<bool> {
+    let mut readable = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+    Ok(poll(&mut readable, PollTimeout::ZERO)? > 0)
 }
 
 #[expect(

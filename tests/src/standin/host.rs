@@ -58,6 +58,7 @@ pub fn start_guests(program: &str, dir: &Path, consoles: &[(String, Mode)]) -> P
             Mode::Echo => "echo".to_owned(),
             Mode::Sell(unit) => format!("sell:{unit}"),
             Mode::Uart(rate) => format!("uart:{rate}"),
+            Mode::Lines(rate) => format!("lines:{rate}"),
         };
         command.arg(format!("{}={mode}", socket(dir, name).display()));
     }

@@ -83,3 +83,31 @@ async fn a_vm_that_is_gone_went_where_it_was_announced_or_as_its_hypervisor_says
         assert_eq!(ended(&mut viewer).await, Reason::Moved);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_after_the_announcement_is_told_and_who_waits_for_its_return_waits() {
+    let mut host = Host::start(Some(1), 1024);
+    let console = host.console().await;
+    host.script.attached().await;
+    console.announce_move(Some(&"kvm2".into()));
+    let mut viewer = console.join(request(None)).expect("joins");
+    assert_eq!(told(&mut viewer).await.as_deref(), Some("kvm2"));
+    host.inventory.send_replace(inventory([moved(None)]));
+    assert_eq!(ended(&mut viewer).await, Reason::Moved);
+    drop(viewer);
+    let mut waiting = request(None);
+    waiting.wait_for_start = true;
+    let mut viewer = console.join(waiting).expect("it waits");
+    while let Some(item) = viewer.poll(Room::ALL) {
+        assert!(!matches!(item, Item::Ended(_)), "{item:?}");
+    }
+    host.inventory.send_replace(inventory([vm(Some(2))]));
+    let sink = host.script.attached().await;
+    sink.output(b"hello");
+    loop {
+        if let Next::Output { bytes, .. } = output(&mut viewer).await {
+            assert_eq!(&bytes[..], b"hello");
+            break;
+        }
+    }
+}

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::id::SessionId;
+use crate::core::input::INPUT_WINDOW;
 
 struct Stream {
     opened: Opened,
@@ -68,6 +69,8 @@ async fn a_session_taken_up_again_keeps_its_name_its_lease_and_its_input() {
     assert_eq!(again.opened.session, id);
     assert!(again.opened.writes);
     assert_eq!((again.opened.epoch, again.opened.next_input), (Epoch(1), 3));
+    let waits = 1;
+    assert_eq!(again.opened.input_window, INPUT_WINDOW - waits);
     assert_eq!(*desk.host.script.written.lock(), b"ab", "written meanwhile");
     // What it sends again is not typed twice.
     again.inbound.input(1, Epoch(1), b"bcd");
@@ -264,6 +267,53 @@ async fn who_said_goodbye_is_not_waited_for_even_if_it_left_before_the_answer() 
     drop(stream);
     assert!(desk.closed(Reason::ClientDetached, 1));
     assert!(desk.host.metric("vmconsole_sessions_away 0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_its_client_does_not_read_is_an_end() {
+    let desk = Desk::open(1).await;
+    let stream = desk.writer().await;
+    let token = stream.opened.token;
+    stream.inbound.close(Reason::MaxDuration, "");
+    assert!(desk.closed(Reason::MaxDuration, 1));
+    assert_eq!(desk.refused(token).await, Reason::ResumeRefused);
+    assert!(
+        desk.stream(request(None, None)).await.is_ok(),
+        "its place is free"
+    );
+    stream.inbound.over().await;
+    drop(stream);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_that_take_a_session_up_at_once_one_has_it_whole() {
+    for first_wins in [true, false] {
+        let desk = Desk::open(9).await;
+        let mut old = desk.writer().await;
+        let proxy = request(None, None).proxy;
+        let take = || {
+            let ledger = &desk.sessions.ledger;
+            ledger.resume(old.opened.token, &proxy, desk.console.id())
+        };
+        let (first, second) = (take().unwrap(), take().unwrap());
+        // The stream before ends meanwhile, and takes nothing with it.
+        assert_eq!(last(&mut old.session).await.reason, Reason::Superseded);
+        let mut order = [first.stream, second.stream];
+        if !first_wins {
+            order.reverse();
+        }
+        let rejoined = order.map(|stream| {
+            let request = crate::console::RejoinRequest {
+                stream,
+                start: Start::Live,
+                claim: Some(Claim::IfFree),
+                end_when_stopped: false,
+            };
+            desk.console.rejoin(&request).is_ok()
+        });
+        assert_eq!(rejoined, [!first_wins, first_wins]);
+        drop(old);
+    }
 }
 
 #[tokio::test(start_paused = true)]

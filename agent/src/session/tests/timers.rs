@@ -143,6 +143,27 @@ async fn a_writer_that_does_not_read_loses_its_lease_in_time_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_that_comes_back_after_its_silence_has_its_deadlines_still() {
+    let desk = desk(0, 60).await;
+    let begin = Instant::now();
+    let mut promised = request(None, None);
+    promised.client.heartbeat = Some(seconds(1));
+    let opened = desk.sessions.open(&desk.console, promised).await;
+    let (opened, mut session, inbound) = opened.unwrap();
+    let (told, ()) = tokio::join!(told(&mut session, begin), inbound.expired());
+    assert_eq!(told.len(), 1, "{told:?}");
+    let again = OpenRequest {
+        resume: Some(opened.token),
+        ..request(None, None)
+    };
+    let opened = desk.sessions.open(&desk.console, again).await;
+    let (_, mut session, inbound) = opened.expect("it is away");
+    let (told, ()) = tokio::join!(self::told(&mut session, begin), inbound.expired());
+    let reasons: Vec<_> = told.iter().map(|(at, what)| (*at, &what[..12])).collect();
+    assert_eq!(reasons, [(30, "MAX_DURATION"), (60, "MAX_DURATION")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_without_limits_goes_on_for_ever() {
     let desk = desk(0, 0).await;
     let (mut session, inbound) = desk.session(None, None).await;
