@@ -20,6 +20,10 @@ const KIB: u64 = 1024;
 /// What the guest prints, in bytes a second: ten times a 16550's.
 const RATE: u32 = 2_000_000;
 
+/// What the agent keeps: so many seconds may pass before a fast viewer loses anything, be the
+/// machine ever so busy.
+const RING: &str = "[console]\nring_bytes = 8388608\n";
+
 /// The output windows.
 const FAST: u64 = 1024 * KIB;
 const SLOW: u64 = 64 * KIB;
@@ -28,7 +32,7 @@ const SLOW: u64 = 64 * KIB;
 const SLOWLY: Duration = Duration::from_millis(250);
 
 /// When memory is looked at for the first time, after rings and buffers have their size.
-const WARM: Duration = Duration::from_secs(3);
+const WARM: Duration = Duration::from_secs(6);
 
 /// How much more it may ever be.
 const GROWTH_KIB: f64 = 2048.0;
@@ -119,7 +123,7 @@ fn figures(time: Duration, viewers: &[&Attached]) {
 }
 
 async fn three_viewers(time: Duration) {
-    let host = host(&[("steady", Mode::Lines(RATE))], "");
+    let host = host(&[("steady", Mode::Lines(RATE))], RING);
     let test = async {
         let client = host.connect(Windows::default()).await;
         let mut first = attach(&client, WriteIfFree, FAST).await;
