@@ -107,7 +107,7 @@ async fn pasted(bytes: usize, breaks: usize) {
     for _ in 0..breaks {
         let token = std::mem::take(&mut attached.opened.resume_token);
         // The stream before is cut, or lives on and is fenced, in turn.
-        let fenced = (next_random(&mut random) % 2 == 0).then_some(attached);
+        let fenced = (next_random(&mut random).is_multiple_of(2)).then_some(attached);
         attached = paste.again(token).await;
         drop(fenced);
         let lasts = SHORTEST + next_random(&mut random) % SPREAD;
