@@ -5,9 +5,9 @@ use super::*;
 /// The next event that tells who writes, or that somebody else does.
 async fn told(session: &mut Session) -> Event {
     loop {
-        match next(session).await.expect("it runs") {
-            event @ (Event::Writer(..) | Event::WriterRefused(..)) => return event,
-            _ => {}
+        let event = next(session).await.expect("it runs");
+        if matches!(event, Event::Writer(..) | Event::WriterRefused(..)) {
+            return event;
         }
     }
 }
