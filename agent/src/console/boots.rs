@@ -11,7 +11,8 @@ use super::state::{Target, stamp};
 use crate::hypervisor::Instance;
 
 /// A generation that begins so long after its VM's start was seen, at most, has its boot: then the
-/// console was attached because of it. What came before one that begins later is not there.
+/// console is attached because of it. What came before one that begins, or is attached, later is
+/// not there.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 impl Shared {
@@ -25,11 +26,17 @@ impl Shared {
             self.started = target.instance.filter(|_| seen).map(|run| (run, now()));
             self.state.booted = self.started.map(|_| SystemTime::now());
         }
+        // A reset from before a start that is seen just now is not of this run.
+        let just_started = self.state.booted.filter(|_| other);
         if let Some(reset) = target.last_reset
             && (other || known.last_reset != target.last_reset)
+            && just_started.is_none_or(|start| start <= reset)
         {
             self.state.booted = Some(reset);
-            if self.instance.is_some()
+            // What the guest wrote between a reset and the first attachment after is not there.
+            let attached = self.attached_first.is_some_and(|first| first <= reset);
+            if attached
+                && self.instance.is_some()
                 && self.instance == target.instance
                 && let Some(output) = self.output.as_mut()
             {
@@ -40,12 +47,30 @@ impl Shared {
     }
 
     /// A generation began with this run of the VM: with its start, if that was seen just now.
+    /// A viewer may begin there before it is known whether the console is attached in time.
     pub(super) fn mark_start(&mut self, instance: Instance) {
-        let started = self.started.filter(|(run, _)| *run == instance);
-        let just_now = started.is_some_and(|(_, at)| now().duration_since(at) <= AT_ONCE);
-        if just_now && let Some(output) = self.output.as_mut() {
+        if self.started_at_once(instance) == Some(true)
+            && let Some(output) = self.output.as_mut()
+        {
             output.boot(stamp(SystemTime::now()));
         }
+    }
+
+    /// The console is attached. Returns whether that is the first time in its generation, and so
+    /// long after the start was seen that output since is missing.
+    pub(super) fn attached_late(&mut self) -> bool {
+        if self.attached_first.is_some() {
+            return false;
+        }
+        self.attached_first = Some(SystemTime::now());
+        let at_once = self.instance.and_then(|run| self.started_at_once(run));
+        at_once == Some(false)
+    }
+
+    /// Whether the start of this run was seen just now; `None`: it was not seen.
+    fn started_at_once(&self, instance: Instance) -> Option<bool> {
+        let (_, at) = self.started.filter(|(run, _)| *run == instance)?;
+        Some(now().duration_since(at) <= AT_ONCE)
     }
 
     /// The VM has stopped: who ends with it does so at the end of this generation.

@@ -50,6 +50,8 @@ pub(crate) struct Script {
     pub(crate) refusals: Mutex<VecDeque<EndpointError>>,
     /// Whether attempts to attach come to no end.
     pub(crate) hangs: AtomicBool,
+    /// How long they take.
+    pub(crate) takes: Mutex<Duration>,
     /// Who else holds the console.
     pub(crate) held_by: Mutex<Option<Holder>>,
     /// How they meet being displaced.
@@ -115,6 +117,10 @@ impl Endpoint for Scripted {
         self.script.claims.lock().push(claim);
         if self.script.hangs.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
+        }
+        let takes = *self.script.takes.lock();
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
         }
         self.meet_holder(claim).await?;
         if let Some(refusal) = self.script.refusals.lock().pop_front() {

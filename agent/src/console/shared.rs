@@ -78,6 +78,8 @@ pub(super) struct Shared {
     pub(super) instance: Option<Instance>,
     /// The run of the VM whose start was seen, if that of the newest one was, and when.
     pub(super) started: Option<(Instance, Instant)>,
+    /// When this generation was first attached, if it was.
+    pub(super) attached_first: Option<SystemTime>,
     /// Whether output may be missing at the head: this instance was entered, and is not
     /// attached yet or any more.
     pub(super) missing: bool,
@@ -137,6 +139,7 @@ impl Shared {
             gather_due: None,
             instance: None,
             started: None,
+            attached_first: None,
             missing: false,
             complete: true,
             attachment: 0,
@@ -258,7 +261,8 @@ impl Shared {
     /// The endpoint is attached, or has shown so by output. Returns whether output is missing.
     pub(super) fn flows(&mut self) -> bool {
         self.complete = false;
-        let missing = std::mem::take(&mut self.missing);
+        let late = self.attached_late();
+        let missing = std::mem::take(&mut self.missing) || late;
         if missing {
             self.interrupt();
         }
@@ -305,6 +309,7 @@ impl Shared {
             }
         }
         self.missing = false;
+        self.attached_first = None;
         self.state.generation = Some(generation);
         self.state_version += 1;
     }

@@ -42,7 +42,8 @@ const OVERRUN_MARGIN: u64 = 16;
 pub enum GapReason {
     /// The ring went on before the viewer could read.
     Overrun,
-    /// The agent was not attached for a while.
+    /// The agent was not attached for a while, or came after the VM had started, or the last
+    /// output of a terminal may not have been read.
     NotAttached,
     /// A whole generation ended before the viewer could get there.
     GenerationPassed,

@@ -45,7 +45,7 @@ fn step(text: &str) {
 
 /// The guest of the demonstration, and what it runs under. It ends with this value.
 enum Guest {
-    Qemu { dir: QemuDir, _qemu: Qemu },
+    Qemu { dir: QemuDir, _qemu: Box<Qemu> },
     Libvirt { libvirtd: Libvirtd },
 }
 
@@ -54,7 +54,10 @@ impl Guest {
         let dir = QemuDir::new();
         step("starting the guest \"demo\" in a QEMU of its own, without libvirt");
         let qemu = Qemu::start(&dir, QemuOptions::named(NAME));
-        Self::Qemu { dir, _qemu: qemu }
+        Self::Qemu {
+            dir,
+            _qemu: Box::new(qemu),
+        }
     }
 
     fn under_libvirt() -> Self {

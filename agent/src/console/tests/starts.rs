@@ -140,6 +140,61 @@ async fn who_waits_for_a_start_sees_it_from_its_first_byte() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_that_took_long_to_be_attached_is_told_with_a_gap_to_who_waited_for_it() {
+    let mut host = Host::start(None, 1024);
+    let console = host.console().await;
+    *host.script.takes.lock() = Duration::from_secs(10);
+    let mut viewer = console.join(waiting()).unwrap();
+    host.inventory.send_replace(inventory([vm(Some(1))]));
+    assert_eq!(started(&mut viewer).await.offset, 0);
+    let mut early = console.join(starting(Start::FromBoot)).unwrap();
+    host.script.attached().await.output(b"login: ");
+    let mut late = console.join(starting(Start::FromBoot)).unwrap();
+    for viewer in [&mut viewer, &mut early, &mut late] {
+        let Next::Gap(gap) = output(viewer).await else {
+            panic!("no gap");
+        };
+        assert_eq!((gap.from, gap.length_known), (gap.to, false));
+        assert_eq!(gap.reason, GapReason::NotAttached);
+        assert_eq!(bytes(output(viewer).await), b"login: ");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_from_before_the_console_was_attached_is_told_and_its_output_is_a_gap() {
+    let (host, console, sink) = running().await;
+    sink.output(b"login: ");
+    let reset = SystemTime::now() - Duration::from_secs(10);
+    let vm = Vm {
+        last_reset: Some(reset),
+        ..vm(Some(1))
+    };
+    host.inventory.send_replace(inventory([vm]));
+    let state = until(&console, |state| state.booted.is_some()).await;
+    assert_eq!(state.booted, Some(reset));
+    let mut boot = console.join(starting(Start::FromBoot)).unwrap();
+    assert!(matches!(output(&mut boot).await, Next::Gap(_)));
+    assert_eq!(bytes(output(&mut boot).await), b"login: ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_from_before_a_start_that_was_seen_is_not_its_boot() {
+    let mut host = Host::start(None, 1024);
+    let console = host.console().await;
+    let before = SystemTime::now();
+    let vm = Vm {
+        last_reset: Some(before - Duration::from_secs(3600)),
+        ..vm(Some(1))
+    };
+    host.inventory.send_replace(inventory([vm]));
+    host.script.attached().await.output(b"SeaBIOS");
+    let booted = console.status().state.booted;
+    assert!(booted >= Some(before), "{booted:?}");
+    let mut boot = console.join(starting(Start::FromBoot)).unwrap();
+    assert_eq!(bytes(output(&mut boot).await), b"SeaBIOS");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_waits_may_come_while_the_vm_is_being_attached_for_the_first_time() {
     let mut host = Host::start(None, 1024);
     let console = host.console().await;

@@ -55,7 +55,7 @@ enum Stage<K> {
 #[derive(Clone, Debug)]
 pub struct Follower<K> {
     stage: Stage<K>,
-    /// Every change up to here was told, or will be by the sweep.
+    /// Every change up to here was told, or will be by the sweep; those after it follow that.
     told: u64,
     /// Whether `told` holds, also if the reader leaves now.
     resumable: bool,
@@ -132,7 +132,10 @@ impl<K: Clone + Ord> Follower<K> {
                     };
                 }
                 self.sweep_due = !*whole;
-                self.stage = Stage::Following { until: self.told };
+                // What changed or went since the sweep was due may not be news to anybody later.
+                self.stage = Stage::Following {
+                    until: changes.head,
+                };
                 self.follow(changes)
             }
             Stage::Following { .. } => self.follow(changes),

@@ -9,6 +9,11 @@ type Steps = Vec<Step<u8>>;
 /// Everything that there is to tell now.
 fn told(follower: &mut Follower<u8>, changes: &Changes<u8>) -> Steps {
     follower.renew(changes);
+    told_without_news(follower, changes)
+}
+
+/// Everything that there is to tell to one that heard of no news.
+fn told_without_news(follower: &mut Follower<u8>, changes: &Changes<u8>) -> Steps {
     let steps = std::iter::from_fn(|| Some(follower.next(changes)));
     steps.take_while(|step| *step != Step::Nothing).collect()
 }
@@ -120,10 +125,27 @@ fn nobody_is_synced_before_all_is_there_and_then_was_told_all() {
     changes.add(2);
     changes.complete();
     for mut follower in [follower, Follower::after(&changes, early)] {
-        let all = [swept(1), swept(2), Step::Synced];
-        assert_eq!(told(&mut follower, &changes), all);
-        assert_eq!(follower.version(), Some(early));
+        let all = [swept(1), swept(2), changed(2), Step::Synced];
+        assert_eq!(told_without_news(&mut follower, &changes), all);
+        assert_eq!(follower.version(), Some(changes.head()));
     }
+}
+
+#[test]
+fn what_went_before_all_was_there_is_told_before_synced_without_any_news() {
+    let mut changes = Changes::new(2);
+    changes.add(1);
+    changes.add(2);
+    let mut follower = Follower::fresh(&changes);
+    assert_eq!(told(&mut follower, &changes), [swept(1), swept(2)]);
+    let early = follower.version().expect("it follows");
+    changes.remove(&1);
+    changes.change(&2);
+    changes.complete();
+    let mut back = Follower::after(&changes, early);
+    let all = [swept(2), Step::Removed(1), changed(2), Step::Synced];
+    assert_eq!(told_without_news(&mut back, &changes), all);
+    assert_eq!(back.version(), Some(changes.head()));
 }
 
 #[derive(Clone, Debug)]
@@ -164,6 +186,9 @@ struct Model {
     /// What was there all the time since the client last knew nothing.
     lasting: BTreeSet<u8>,
     synced: bool,
+    /// Whether something happened since it was last renewed, or came back.
+    news: bool,
+    completed: bool,
     clock: u32,
 }
 
@@ -179,6 +204,8 @@ impl Model {
             versions: Vec::new(),
             lasting: BTreeSet::new(),
             synced: false,
+            news: false,
+            completed: false,
             clock: 0,
         }
     }
@@ -221,12 +248,15 @@ impl Model {
                 let missed: Vec<_> = self.lasting.iter().copied().filter(missed).collect();
                 assert!(missed.is_empty(), "synced without {missed:?}");
             }
-            Step::Nothing => self.follower.renew(&self.changes),
+            // Only news has it renewed, as those who wait for them do.
+            Step::Nothing if std::mem::take(&mut self.news) => self.follower.renew(&self.changes),
+            Step::Nothing => {}
         }
         self.versions.extend(self.follower.version());
     }
 
     fn step(&mut self, op: &Op) {
+        self.news |= !matches!(op, Op::Tell(_));
         match *op {
             Op::Add(key) => {
                 self.set(key);
@@ -242,7 +272,10 @@ impl Model {
                 self.lasting.remove(&key);
                 self.changes.remove(&key);
             }
-            Op::Complete => self.changes.complete(),
+            Op::Complete => {
+                self.changes.complete();
+                self.completed = true;
+            }
             Op::Tell(times) => {
                 for _ in 0..times {
                     let step = self.follower.next(&self.changes);
@@ -259,23 +292,28 @@ impl Model {
                         Follower::fresh(&self.changes)
                     }
                 };
-                self.synced = false;
+                (self.synced, self.news) = (false, false);
             }
             Op::ComeFromElsewhere => {
                 self.follower = Follower::unknown(&self.changes);
                 self.versions.clear();
-                self.synced = false;
+                (self.synced, self.news) = (false, false);
             }
         }
     }
 
-    /// Tells until there is nothing more to tell.
-    fn settle(&mut self) {
-        self.changes.complete();
+    /// Tells until there is nothing more to tell, to a client that `leaves` before and comes
+    /// back when there are no more news.
+    fn settle(&mut self, leaves: bool) {
+        if !self.completed {
+            self.step(&Op::Complete);
+        }
+        if leaves {
+            self.step(&Op::ComeBack(0));
+        }
         for _ in 0..1000 {
             let step = self.follower.next(&self.changes);
-            let settled =
-                step == Step::Nothing && self.follower.version() == Some(self.changes.head());
+            let settled = step == Step::Nothing && !self.news;
             self.apply(step);
             if settled {
                 return;
@@ -290,13 +328,14 @@ proptest! {
     fn a_client_that_leaves_and_comes_back_ends_up_with_the_truth(
         ops in ops(),
         filtered in any::<bool>(),
+        leaves in any::<bool>(),
     ) {
         let mut model = Model::new(filtered);
         for op in &ops {
             model.step(op);
             prop_assert!(model.changes.tombstones() <= 3);
         }
-        model.settle();
+        model.settle(leaves);
         prop_assert!(model.synced);
         let mut truth = model.truth.clone();
         truth.retain(|_, value| model.admits(*value));

@@ -113,7 +113,7 @@ fn vm_state(facts: &ConsoleFacts) -> Option<Finding> {
         ),
         VmState::Moved => Some(
             Finding::problem(Code::VmOff, "the VM went on to another host")
-                .next("ask the agent of the host that it runs on now".to_owned()),
+                .next("ask the agent of the host that it runs on now"),
         ),
         VmState::Running | VmState::Stopping | VmState::Unknown => None,
     }

@@ -8,6 +8,9 @@
 //!            └──────── failed ──────▶ backoff       │ a connection closed
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
@@ -23,12 +26,13 @@ use super::Shared;
 use super::calls::CallError;
 use super::counters::Counters;
 use super::lane::Lane;
+use super::moved::MovedVms;
 use super::reader::{self, Reading};
 use super::rights::not_allowed;
 use super::unit::Unit;
 use crate::core::id::VmUuid;
 use crate::hypervisor::backoff::{Backoff, LONGEST_CONNECT, LONGEST_READ};
-use crate::hypervisor::{Inventory, MAX_MOVED, Provider};
+use crate::hypervisor::{Inventory, Provider, Vm, VmState};
 
 /// The most VMs that are read or wait to be read at a time. More than may be in flight, so
 /// that VMs that are stuck do not take every place.
@@ -42,6 +46,8 @@ pub struct LibvirtTask {
     publish: watch::Sender<Arc<Inventory>>,
     lane: Lane,
     inventory: Inventory,
+    /// The inventory's `moved`, in order.
+    moved: MovedVms,
 }
 
 /// What is under way while connected.
@@ -62,6 +68,7 @@ impl LibvirtTask {
             publish,
             lane,
             inventory: Inventory::default(),
+            moved: MovedVms::default(),
         }
     }
 
@@ -147,9 +154,7 @@ impl LibvirtTask {
         let list = move || reader::list(&calls);
         let listed = self.shared.calls.call(None, "list the VMs", list).await?;
         let present: BTreeSet<VmUuid> = listed.iter().copied().collect();
-        self.inventory.vms.retain(|vm, _| present.contains(vm));
-        self.inventory.stale.retain(|vm, _| present.contains(vm));
-        self.shared.resets.retain(&present);
+        self.retain(&present);
         if !self.inventory.connected {
             // What happened meanwhile, no event will tell.
             self.all_stale("libvirt is back, and the VM is being read again");
@@ -200,29 +205,18 @@ impl LibvirtTask {
     /// Takes in what was read of a VM.
     fn take(&mut self, following: &mut Following, vm: VmUuid, read: Result<Reading, CallError>) {
         following.reading.remove(&vm);
-        let moved = self.shared.dirty.take_moved(vm);
         match read {
             Ok(Reading::Present(found)) => {
                 following.backoff.reset();
-                let was_stale = self.inventory.stale.remove(&vm).is_some();
-                if self.inventory.vms.get(&vm) == Some(&found) && !was_stale {
+                if !self.present(vm, found) {
                     return;
                 }
-                self.inventory.moved.remove(&vm);
-                tracing::debug!(vm.uuid = %vm, state = ?found.state, "VM read");
-                self.inventory.vms.insert(vm, found);
             }
             Ok(Reading::Gone) => {
                 following.backoff.reset();
-                self.shared.resets.forget(vm);
-                self.inventory.stale.remove(&vm);
-                if self.inventory.vms.remove(&vm).is_none() {
+                if !self.gone(vm) {
                     return;
                 }
-                if moved && self.inventory.moved.len() < MAX_MOVED {
-                    self.inventory.moved.insert(vm);
-                }
-                tracing::debug!(vm.uuid = %vm, moved, "VM gone");
             }
             Err(error) => {
                 Counters::bump(&self.shared.counters.reads_failed);
@@ -232,6 +226,52 @@ impl LibvirtTask {
             }
         }
         self.publish();
+    }
+
+    /// This VM is there. Returns whether that is news.
+    fn present(&mut self, vm: VmUuid, found: Arc<Vm>) -> bool {
+        let runs = matches!(found.state, VmState::Running | VmState::Paused);
+        if runs && found.instance.is_some() {
+            self.shared.dirty.runs(vm);
+        }
+        let was_stale = self.inventory.stale.remove(&vm).is_some();
+        if self.inventory.vms.get(&vm) == Some(&found) && !was_stale {
+            return false;
+        }
+        self.moved.take(vm);
+        self.inventory.moved.remove(&vm);
+        tracing::debug!(vm.uuid = %vm, state = ?found.state, "VM read");
+        self.inventory.vms.insert(vm, found);
+        true
+    }
+
+    /// This VM is not there (any longer). Returns whether that is news.
+    fn gone(&mut self, vm: VmUuid) -> bool {
+        let moved = self.shared.dirty.take_moved(vm);
+        self.shared.resets.forget(vm);
+        self.inventory.stale.remove(&vm);
+        if self.inventory.vms.remove(&vm).is_none() {
+            return false;
+        }
+        if moved {
+            if let Some(oldest) = self.moved.insert(vm) {
+                self.inventory.moved.remove(&oldest);
+            }
+            self.inventory.moved.insert(vm);
+        }
+        tracing::debug!(vm.uuid = %vm, moved, "VM gone");
+        true
+    }
+
+    /// No VMs are there but these.
+    fn retain(&mut self, present: &BTreeSet<VmUuid>) {
+        let known = self.inventory.vms.keys().copied();
+        let gone: Vec<VmUuid> = known.filter(|vm| !present.contains(vm)).collect();
+        for vm in gone {
+            self.gone(vm);
+        }
+        self.inventory.stale.retain(|vm, _| present.contains(vm));
+        self.shared.resets.retain(present);
     }
 
     /// Says that libvirtd is not there, and why. The VMs stay as last known.

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::ffi::MAX_DOMAINS;
+use super::moved::MovedVms;
 use crate::core::id::VmUuid;
-use crate::hypervisor::MAX_MOVED;
 
 /// The most VMs that are kept by name; beyond that, the whole list is read again. Above what
 /// a list may hold: a list alone never asks for the next one.
@@ -26,7 +26,17 @@ struct State {
     vms: BTreeSet<VmUuid>,
     everything: bool,
     /// Those that went on to another host, of which nobody took note yet.
-    moved: BTreeSet<VmUuid>,
+    moved: MovedVms,
+}
+
+impl State {
+    fn add(&mut self, vm: VmUuid) {
+        self.vms.insert(vm);
+        if self.vms.len() > MAX_DIRTY {
+            self.vms.clear();
+            self.everything = true;
+        }
+    }
 }
 
 impl Dirty {
@@ -35,30 +45,34 @@ impl Dirty {
         self.extend([vm]);
     }
 
-    /// This VM stopped since it went on to another host. To be added beside.
+    /// This VM stopped since it went on to another host. Adds it too, in one go.
     pub(super) fn moved(&self, vm: VmUuid) {
         let mut state = self.state.lock();
-        if state.moved.len() < MAX_MOVED {
-            state.moved.insert(vm);
-        }
+        state.moved.insert(vm);
+        state.add(vm);
+        drop(state);
+        self.bell.notify_one();
     }
 
-    /// Whether this VM went on to another host, as far as nobody asked before.
+    /// Whether this VM, which is gone, went on to another host, as far as nobody asked before.
     pub(super) fn take_moved(&self, vm: VmUuid) -> bool {
-        self.state.lock().moved.remove(&vm)
+        self.state.lock().moved.take(vm)
+    }
+
+    /// This VM was read, and runs here: that it went is over, unless it is to be read again,
+    /// for then it may have gone meanwhile.
+    pub(super) fn runs(&self, vm: VmUuid) {
+        let mut state = self.state.lock();
+        if !state.everything && !state.vms.contains(&vm) {
+            state.moved.take(vm);
+        }
     }
 
     /// Adds VMs and rings the bell.
     pub(super) fn extend(&self, vms: impl IntoIterator<Item = VmUuid>) {
         {
             let mut state = self.state.lock();
-            for vm in vms {
-                state.vms.insert(vm);
-                if state.vms.len() > MAX_DIRTY {
-                    state.vms.clear();
-                    state.everything = true;
-                }
-            }
+            vms.into_iter().for_each(|vm| state.add(vm));
         }
         self.bell.notify_one();
     }
@@ -76,9 +90,11 @@ impl Dirty {
         std::mem::take(&mut self.state.lock().everything)
     }
 
-    /// Forgets all.
+    /// Forgets what there is to read. Which VMs went stays: no event tells that twice.
     pub(super) fn clear(&self) {
-        *self.state.lock() = State::default();
+        let mut state = self.state.lock();
+        state.vms.clear();
+        state.everything = false;
     }
 
     /// Whether nothing is left to do.
@@ -113,6 +129,21 @@ mod tests {
         dirty.rung().await;
         assert_eq!(dirty.take(|_| true), Some(vm(1)));
         assert!(dirty.is_empty());
+    }
+
+    #[test]
+    fn that_a_vm_went_is_known_until_it_is_asked_or_the_vm_runs_here_again() {
+        let dirty = Dirty::default();
+        dirty.moved(vm(1));
+        dirty.runs(vm(1)); // A read that was under way when it went.
+        assert_eq!(dirty.take(|_| true), Some(vm(1)));
+        dirty.clear();
+        assert!(dirty.take_moved(vm(1)));
+        assert!(!dirty.take_moved(vm(1)));
+        dirty.moved(vm(1));
+        assert_eq!(dirty.take(|_| true), Some(vm(1)));
+        dirty.runs(vm(1));
+        assert!(!dirty.take_moved(vm(1)), "it came back");
     }
 
     #[test]

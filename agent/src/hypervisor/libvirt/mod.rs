@@ -38,6 +38,7 @@ mod input;
 mod lane;
 mod line;
 mod metrics;
+mod moved;
 mod reader;
 mod resets;
 mod rights;

@@ -27,8 +27,8 @@ pub(super) fn list(connection: &Connection) -> Result<Vec<VmUuid>, LibvirtError>
         .collect())
 }
 
-/// Reads a VM's state and definition, and what is known of resets. They are two calls: where the VM changes in between, an
-/// event follows and has it read again.
+/// Reads a VM's state and definition, and what is known of resets. They are two calls: where the
+/// VM changes in between, an event follows and has it read again.
 pub(super) fn read(
     connection: &Arc<Connection>,
     vm: VmUuid,

@@ -27,8 +27,13 @@ impl Resets {
         }
     }
 
-    /// When this run of the VM was last reset, if it was seen to be.
+    /// When this run of the VM was last reset, if it was seen to be. Without a run, all that was
+    /// seen of the VM is forgotten: libvirt's numbers begin anew when it does, so that a later
+    /// run may have the number of an earlier one.
     pub(super) fn last(&self, vm: VmUuid, run: Option<Instance>) -> Option<SystemTime> {
+        if run.is_none() {
+            self.forget(vm);
+        }
         let seen = self.seen.lock().get(&vm).copied();
         seen.filter(|(reset, _)| Some(*reset) == run)
             .map(|(_, time)| time)
@@ -67,8 +72,17 @@ mod tests {
         resets.saw(vm(1), Instance(7), at(2));
         assert_eq!(resets.last(vm(1), Some(Instance(7))), Some(at(2)));
         assert_eq!(resets.last(vm(1), Some(Instance(8))), None);
-        assert_eq!(resets.last(vm(1), None), None);
         assert_eq!(resets.last(vm(2), Some(Instance(7))), None);
+    }
+
+    #[test]
+    fn a_reset_is_not_of_a_later_run_that_has_the_number_of_an_earlier_one() {
+        let resets = Resets::default();
+        resets.saw(vm(1), Instance(1), at(1));
+        assert_eq!(resets.last(vm(1), None), None);
+        assert_eq!(resets.last(vm(1), Some(Instance(1))), None);
+        resets.saw(vm(1), Instance(1), at(2));
+        assert_eq!(resets.last(vm(1), Some(Instance(1))), Some(at(2)));
     }
 
     #[test]

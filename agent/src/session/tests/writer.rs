@@ -5,9 +5,9 @@ use super::*;
 /// The next event that tells who writes, or that somebody else does.
 async fn told(session: &mut Session) -> Event {
     loop {
-        match next(session).await.expect("it runs") {
-            event @ (Event::Writer(..) | Event::WriterRefused(..)) => return event,
-            _ => {}
+        let event = next(session).await.expect("it runs");
+        if matches!(event, Event::Writer(..) | Event::WriterRefused(..)) {
+            return event;
         }
     }
 }
@@ -68,7 +68,7 @@ async fn a_request_is_answered_whatever_comes_of_it() {
     other_in.request_writer(Claim::Takeover, "the night shift");
     let expected = (true, Some(Reason::TakenOver), "the night shift".to_owned());
     assert_eq!(writes(told(&mut other).await), expected);
-    assert_eq!(writes(told(&mut writer).await).0, false);
+    assert!(!writes(told(&mut writer).await).0);
     writer_in.input(0, Epoch(1), b"too late");
     loop {
         if let Event::InputRefused(refused) = next(&mut writer).await.unwrap() {
@@ -86,6 +86,6 @@ async fn who_waits_and_asks_to_give_back_waits_no_longer() {
     assert_eq!(place(told(&mut waiting).await), 1);
     waiting_in.release_writer();
     writer_in.release_writer();
-    assert_eq!(writes(told(&mut waiting).await).0, false);
+    assert!(!writes(told(&mut waiting).await).0);
     assert!(desk.console.status().writer.is_none());
 }
