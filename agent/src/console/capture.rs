@@ -24,8 +24,9 @@ use crate::config::{self, CaptureMode};
 use crate::core::gather::Gather;
 use crate::core::id::ConsoleId;
 
-/// How long whoever wants a console waits for the first try to attach it.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long whoever wants a console waits for the first try to attach it: longer than a call to
+/// libvirt takes by default, so that they are told what came of one that hangs.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// When one console is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +124,7 @@ impl Console {
         }
     }
 
-    /// The same, and waits until it is told how the console is: 10 seconds at most, and not at
+    /// The same, and waits until it is told how the console is: 15 seconds at most, and not at
     /// all where that is known already.
     ///
     /// # Cancel safety
@@ -210,11 +211,13 @@ impl Console {
         false
     }
 
-    /// The VM runs, and nobody wants the console. It is ready, unless the last try `failed`:
-    /// then it is as that left it.
-    pub(super) fn let_alone(&self, failed: bool) {
+    /// The VM runs, and nobody wants the console. It is ready, unless the last try that came to
+    /// an end `failed`: then it is as that left it. A try that was `given_up` saw nothing: what
+    /// was ready before is as it was last seen.
+    pub(super) fn let_alone(&self, failed: bool, given_up: bool) {
         self.change(|shared| {
-            if failed {
+            let was_ready = shared.state.availability == Availability::Ready;
+            if failed || given_up && was_ready {
                 shared.state.next_try = None;
             } else {
                 shared.set_availability(Availability::Ready, "", None);
