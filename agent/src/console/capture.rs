@@ -238,5 +238,7 @@ impl Shared {
         self.attachment += 1;
         (self.missing, self.complete) = (false, true);
         self.hold.was_attached = false;
+        // Who comes before it is told how the console is now waits for that.
+        self.hold.untried = true;
     }
 }

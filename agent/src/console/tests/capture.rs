@@ -254,6 +254,19 @@ async fn what_an_outage_left_of_a_failed_try_ends_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_opens_what_was_just_let_go_waits_for_its_next_try() {
+    let (_host, console) = ready(Off).await;
+    let viewer = open(&console).await.expect("opens");
+    drop(viewer);
+    assert!(!console.keep_or_forget());
+    tokio::select! {
+        biased;
+        _ = console.attach() => panic!("nothing is known of a try"),
+        () = std::future::ready(()) => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_console_that_is_lost_is_tried_on_only_while_it_is_wanted() {
     let (host, console) = ready(OnDemand).await;
     let viewer = open(&console).await.expect("opens");
