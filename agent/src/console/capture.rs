@@ -110,7 +110,7 @@ pub struct Demand {
 
 impl Drop for Demand {
     fn drop(&mut self) {
-        self.console.change_hold(|hold| hold.leave(now()));
+        self.console.change_use(|hold| hold.leave(now()));
     }
 }
 
@@ -118,7 +118,7 @@ impl Console {
     /// Has the console attached if it can be, for as long as what is returned lives, and, by
     /// its mode, a while longer. Waits for nothing.
     pub fn demand(self: &Arc<Self>) -> Demand {
-        self.change_hold(Hold::come);
+        self.change_use(Hold::come);
         Demand {
             console: self.clone(),
         }
@@ -158,12 +158,19 @@ impl Console {
         });
     }
 
+    /// Somebody comes or leaves.
+    fn change_use(&self, change: impl FnOnce(&mut Hold)) {
+        self.change_hold(|hold| {
+            change(hold);
+            hold.last_use = self.rings.next_use();
+        });
+    }
+
     fn change_hold(&self, change: impl FnOnce(&mut Hold)) {
         let mut shared = self.shared.lock();
         let hold = &mut shared.hold;
         let (wanted, lingered) = (hold.is_wanted(), hold.lingers_until);
         change(hold);
-        hold.last_use = self.rings.next_use();
         let turned = hold.is_wanted() != wanted;
         let lingering = hold.lingers_until != lingered;
         drop(shared);

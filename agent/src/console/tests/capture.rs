@@ -267,6 +267,24 @@ async fn who_opens_what_was_just_let_go_waits_for_its_next_try() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_name_and_the_end_of_lingering_are_no_use_of_a_console() {
+    let (host, console) = ready(OnDemand).await;
+    let viewer = open(&console).await.expect("opens");
+    drop(viewer);
+    let used = || console.shared.lock().hold.last_use;
+    let last = used();
+    let mut renamed = vm(Some(1));
+    renamed.name = "another".into();
+    host.inventory.send_replace(inventory([renamed]));
+    tokio::time::sleep(LINGER).await;
+    let_go(&host, 1).await;
+    assert_eq!(&*console.status().vm_name, "another");
+    assert_eq!(used(), last);
+    drop(console.demand());
+    assert!(used() > last);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_console_that_is_lost_is_tried_on_only_while_it_is_wanted() {
     let (host, console) = ready(OnDemand).await;
     let viewer = open(&console).await.expect("opens");
