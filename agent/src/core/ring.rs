@@ -157,25 +157,21 @@ impl Ring {
         std::mem::replace(&mut self.wanted, size - self.buffer.len()) == 0
     }
 
-    /// Makes the buffer so large, in place: a copy beside it would need the memory twice. Keeps
-    /// the newest bytes that fit.
+    /// Makes the buffer so large, and keeps the newest bytes that fit: they are copied, and
+    /// nothing else is touched. What is new of the memory comes zeroed of the system, which
+    /// gives it only when it is written to.
     fn resize(&mut self, size: usize) {
         let kept = (self.end - self.oldest).min(size as u64);
         self.oldest = self.end - kept;
-        let mut buffer = std::mem::take(&mut self.buffer).into_vec();
-        if !buffer.is_empty() {
-            let begin = self.oldest % buffer.len() as u64;
-            buffer.rotate_left(begin as usize);
+        let new = vec![0; size].into_boxed_slice();
+        let old = std::mem::replace(&mut self.buffer, new);
+        if kept == 0 {
+            return;
         }
-        buffer.truncate(size);
-        buffer.shrink_to_fit();
-        buffer.reserve_exact(size - buffer.len());
-        buffer.resize(size, 0);
-        if size > 0 {
-            let begin = self.oldest % size as u64;
-            buffer.rotate_right(begin as usize);
-        }
-        self.buffer = buffer.into_boxed_slice();
+        let begin = (self.oldest % old.len() as u64) as usize;
+        let first = (kept as usize).min(old.len() - begin);
+        self.copy_in(self.oldest, &old[begin..begin + first]);
+        self.copy_in(self.oldest + first as u64, &old[..kept as usize - first]);
     }
 
     /// Copies `bytes`, at most the buffer's length, to where `offset` belongs.
