@@ -169,12 +169,14 @@ async fn flooding_consoles_share_the_budget_and_the_viewed_one_keeps_most() {
             viewed.receive.pass(2 * MIB, SOON).await;
             let scrape = Scrape::take(host.http).await.unwrap();
             let held = scrape.sum("vmconsole_ring_bytes", "");
-            assert!(held <= MIB as f64, "{held}");
+            // Each has its first 4 KiB in any case.
+            let most = MIB + consoles.len() as u64 * 4 * KIB;
+            assert!(held <= most as f64, "{held}");
             let mut of_all = Vec::new();
             for (name, _) in consoles {
                 of_all.push(kept(&client, name).await);
             }
-            assert!(of_all.iter().sum::<u64>() <= MIB, "{of_all:?}");
+            assert!(of_all.iter().sum::<u64>() <= most, "{of_all:?}");
             if of_all[2] > 512 * KIB {
                 assert!(
                     of_all[..2].iter().all(|kept| *kept >= 64 * KIB),

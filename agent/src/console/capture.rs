@@ -24,8 +24,9 @@ use crate::config::{self, CaptureMode};
 use crate::core::gather::Gather;
 use crate::core::id::ConsoleId;
 
-/// How long whoever wants a console waits for the first try to attach it.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long whoever wants a console waits for the first try to attach it: longer than a call to
+/// libvirt takes by default, so that they are told what came of one that hangs.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// When one console is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +110,7 @@ pub struct Demand {
 
 impl Drop for Demand {
     fn drop(&mut self) {
-        self.console.change_hold(|hold| hold.leave(now()));
+        self.console.change_use(|hold| hold.leave(now()));
     }
 }
 
@@ -117,13 +118,13 @@ impl Console {
     /// Has the console attached if it can be, for as long as what is returned lives, and, by
     /// its mode, a while longer. Waits for nothing.
     pub fn demand(self: &Arc<Self>) -> Demand {
-        self.change_hold(Hold::come);
+        self.change_use(Hold::come);
         Demand {
             console: self.clone(),
         }
     }
 
-    /// The same, and waits until it is told how the console is: 10 seconds at most, and not at
+    /// The same, and waits until it is told how the console is: 15 seconds at most, and not at
     /// all where that is known already.
     ///
     /// # Cancel safety
@@ -157,12 +158,19 @@ impl Console {
         });
     }
 
+    /// Somebody comes or leaves.
+    fn change_use(&self, change: impl FnOnce(&mut Hold)) {
+        self.change_hold(|hold| {
+            change(hold);
+            hold.last_use = self.rings.next_use();
+        });
+    }
+
     fn change_hold(&self, change: impl FnOnce(&mut Hold)) {
         let mut shared = self.shared.lock();
         let hold = &mut shared.hold;
         let (wanted, lingered) = (hold.is_wanted(), hold.lingers_until);
         change(hold);
-        hold.last_use = self.rings.next_use();
         let turned = hold.is_wanted() != wanted;
         let lingering = hold.lingers_until != lingered;
         drop(shared);
@@ -210,11 +218,13 @@ impl Console {
         false
     }
 
-    /// The VM runs, and nobody wants the console. It is ready, unless the last try `failed`:
-    /// then it is as that left it.
-    pub(super) fn let_alone(&self, failed: bool) {
+    /// The VM runs, and nobody wants the console. It is ready, unless the last try that came to
+    /// an end `failed`: then it is as that left it. A try that was `given_up` saw nothing: what
+    /// was ready before is as it was last seen.
+    pub(super) fn let_alone(&self, failed: bool, given_up: bool) {
         self.change(|shared| {
-            if failed {
+            let was_ready = shared.state.availability == Availability::Ready;
+            if failed || given_up && was_ready {
                 shared.state.next_try = None;
             } else {
                 shared.set_availability(Availability::Ready, "", None);
@@ -235,5 +245,7 @@ impl Shared {
         self.attachment += 1;
         (self.missing, self.complete) = (false, true);
         self.hold.was_attached = false;
+        // Who comes before it is told how the console is now waits for that.
+        self.hold.untried = true;
     }
 }

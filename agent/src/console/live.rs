@@ -1,10 +1,10 @@
 //! One console: what its pump and its viewers share, under one short lock.
 //!
 //! The lock is never held across a wait. Most of the time it is held for one copy of at most
-//! 64 KiB; now and then for a roster, or for the ring's doubling until it has its full size.
-//! libvirt's event thread takes it to append. Everything that somebody may wait for is
-//! announced after it is let go. What the pump calls is in `feed`
-//! and `report`.
+//! 64 KiB; now and then for a roster, or for the copy of what a ring keeps that is made larger
+//! or smaller: at most `console.ring_bytes`. libvirt's event thread takes it to append.
+//! Everything that somebody may wait for is announced after it is let go. What the pump calls
+//! is in `feed` and `report`.
 
 use std::sync::Arc;
 

@@ -75,6 +75,7 @@ pub(super) async fn run(
         pauses: Pauses::new(),
         tries_held: 0,
         failed: None,
+        given_up: None,
     };
     tokio::select! {
         () = pump.drive(&token) => {}
@@ -113,8 +114,11 @@ struct Pump {
     pauses: Pauses,
     /// Tries since somebody else was first found to hold the console.
     tries_held: u32,
-    /// Where the last try, or attachment, came to a bad end, if it did.
+    /// Where the last try, or attachment, came to a bad end, if it did, and nothing was heard
+    /// since that may have mended it.
     failed: Option<Place>,
+    /// Where the last try was given up, if it was.
+    given_up: Option<Place>,
 }
 
 impl Pump {
@@ -128,7 +132,10 @@ impl Pump {
                     let source = target.device.source;
                     self.attend(Place { instance, source }, wanted, token).await
                 }
-                None => None,
+                None => {
+                    self.failed = None;
+                    None
+                }
             };
             let next_try = wait.map(|wait| (Instant::now() + wait).into_std());
             tokio::select! {
@@ -182,6 +189,7 @@ impl Pump {
             }
             () = unwanted(&self.console) => {
                 self.console.displacing_ended();
+                self.given_up = Some(place.clone());
                 return Some(Duration::ZERO);
             }
             attached = timeout(ATTACH_WITHIN, self.endpoint.attach(sink, claim)) => attached,
@@ -194,6 +202,7 @@ impl Pump {
             Ok(attachment) => {
                 info!(console = %self.console.id(), ?claim, "attached");
                 self.console.attached();
+                self.failed = None;
                 self.attached(place, attachment, ended, token).await
             }
             Err(error) => {

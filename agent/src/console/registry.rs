@@ -149,16 +149,15 @@ impl Registry {
                     alias: device.alias.clone(),
                 };
                 let target = target(inventory, vm, device);
-                let capture = Capture::of(&self.config.capture, &id, &vm.name);
                 let driven = match gone.remove(&id) {
                     Some(driven) => driven,
                     None => {
                         new.push(id.clone());
-                        self.start(&id, &target, capture, token)
+                        self.start(&id, &target, token)
                     }
                 };
                 if driven.target.borrow().vm_name != vm.name {
-                    driven.console.set_capture(capture);
+                    driven.console.set_capture(self.capture(&id, &vm.name));
                 }
                 driven.target.send_if_modified(|now| {
                     let news = *now != target;
@@ -181,15 +180,14 @@ impl Registry {
         }
     }
 
-    fn start(
-        &self,
-        id: &ConsoleId,
-        target: &Target,
-        capture: Capture,
-        token: &CancellationToken,
-    ) -> Driven {
+    /// Goes through every rule: not to be asked at all news.
+    fn capture(&self, id: &ConsoleId, vm_name: &str) -> Capture {
+        Capture::of(&self.config.capture, id, vm_name)
+    }
+
+    fn start(&self, id: &ConsoleId, target: &Target, token: &CancellationToken) -> Driven {
         let terms = Terms {
-            capture,
+            capture: self.capture(id, &target.vm_name),
             ring_bytes: self.config.ring_bytes,
             max_viewers: self.config.max_viewers,
             rings: self.rings.clone(),

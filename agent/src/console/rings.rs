@@ -67,9 +67,14 @@ impl Rings {
     fn reclaim_once(&self, directory: &Directory) {
         let consoles: Vec<_> = directory.consoles().values().collect();
         let uses: Vec<_> = consoles.iter().map(|console| console.ring_use()).collect();
-        for (index, bytes) in reclaim(self.budget.limit(), &uses) {
-            if let Some(console) = consoles.get(index) {
-                console.allow_ring(bytes);
+        // Consoles that are no more, and still read, have some as well.
+        let used = self.budget.used();
+        for (index, bytes) in reclaim(self.budget.limit(), used, &uses) {
+            match (consoles.get(index), uses.get(index)) {
+                // It may have grown meanwhile.
+                (Some(console), Some(was)) if bytes > was.bytes => console.allow_more(bytes),
+                (Some(console), _) => console.shrink_ring(bytes),
+                (None, _) => {}
             }
         }
     }
@@ -93,7 +98,13 @@ impl Console {
         self.rings.denied.notify_one();
     }
 
-    fn allow_ring(&self, bytes: usize) {
+    fn allow_more(&self, bytes: usize) {
+        if let Some(output) = self.shared.lock().output.as_mut() {
+            output.allow_more(bytes);
+        }
+    }
+
+    fn shrink_ring(&self, bytes: usize) {
         let mut shared = self.shared.lock();
         let before = shared.kept();
         if let Some(output) = shared.output.as_mut() {

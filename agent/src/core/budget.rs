@@ -8,8 +8,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::ring::FIRST_ALLOCATION;
+
 /// What each console keeps while others want more, in bytes; less where there are so many that
-/// the budget does not hold as much for each of them.
+/// the budget does not hold as much for each of them, but never less than a ring's
+/// [`FIRST_ALLOCATION`].
 pub const FLOOR: usize = 64 * 1024;
 
 /// What all rings together may hold, and do.
@@ -28,12 +31,13 @@ impl Budget {
         }
     }
 
-    /// The most that may be used, in bytes.
+    /// The most that may be used, in bytes, beside what is insisted on.
     pub const fn limit(&self) -> usize {
         self.limit
     }
 
-    /// How many bytes are used now: never more than the limit.
+    /// How many bytes are used now: more than the limit only by what rings insisted on
+    /// ([`Share::insist`]).
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
@@ -77,6 +81,16 @@ impl Share {
         self.bytes = bytes;
         true
     }
+
+    /// Makes the share at least so many bytes, whether the budget has as much left or not: for
+    /// what each ring has in any case.
+    pub fn insist(&mut self, bytes: usize) {
+        let more = bytes.saturating_sub(self.bytes);
+        if let Some(budget) = &self.budget {
+            budget.used.fetch_add(more, Ordering::Relaxed);
+        }
+        self.bytes += more;
+    }
 }
 
 impl Drop for Share {
@@ -99,16 +113,18 @@ pub struct RingUse {
 }
 
 /// Which rings are to hold how much from now on, so that those that asked in vain can have
-/// more: each by its index in `rings`, with the most that it may hold. One that holds more is
-/// to be shrunk.
+/// more: each by its index in `rings`, with the most that it may hold. One that is given less
+/// than it holds here is to be shrunk; the others asked, and are to have at least that. `used` is
+/// what is used of the budget by all, those included that are not among `rings` any more.
 ///
 /// The most used asks first: one with viewers before one without, then the latest use. It takes
 /// from those that are less used than itself, the least used first, down to a floor
 /// ([`FLOOR`], or an equal part of the budget if that is less); to reach the floor itself, it
 /// takes from anybody above it. Rings are halved, so that little is not moved much.
-pub fn reclaim(limit: usize, rings: &[RingUse]) -> Vec<(usize, usize)> {
+pub fn reclaim(limit: usize, used: usize, rings: &[RingUse]) -> Vec<(usize, usize)> {
     let mut sizes: Vec<usize> = rings.iter().map(|ring| ring.bytes).collect();
-    let mut free = limit.saturating_sub(sizes.iter().sum());
+    let used = used.max(sizes.iter().sum());
+    let (mut free, mut over) = (limit.saturating_sub(used), used.saturating_sub(limit));
     let mut order: Vec<usize> = (0..rings.len()).collect();
     order.sort_by_key(|&index| (rings[index].viewed, rings[index].last_use, index));
     let floor = floor(limit, rings.len());
@@ -130,7 +146,10 @@ pub fn reclaim(limit: usize, rings: &[RingUse]) -> Vec<(usize, usize)> {
                 if free >= needed {
                     break;
                 }
-                free += halve(&mut sizes[victim], floor, needed - free);
+                let freed = halve(&mut sizes[victim], floor, over + needed - free);
+                let repaid = freed.min(over);
+                over -= repaid;
+                free += freed - repaid;
             }
         }
         let granted = wanted.min(free);
@@ -148,7 +167,7 @@ pub fn reclaim(limit: usize, rings: &[RingUse]) -> Vec<(usize, usize)> {
 
 /// What each of so many consoles may keep in any case.
 fn floor(limit: usize, consoles: usize) -> usize {
-    FLOOR.min(limit / consoles.max(1))
+    FLOOR.min(limit / consoles.max(1)).max(FIRST_ALLOCATION)
 }
 
 /// Halves `size` until `missing` bytes are freed or it is at `floor`; returns how many are.

@@ -184,6 +184,12 @@ impl OutputLog {
         self.current.ring.take_wanted()
     }
 
+    /// Allows it so many bytes of memory, or as many as it has, if that is more.
+    pub fn allow_more(&mut self, bytes: usize) {
+        let previous = self.allocated() - self.current.ring.allocated();
+        self.current.ring.allow_more(bytes.saturating_sub(previous));
+    }
+
     /// Allows it so many bytes of memory. If it has more, it forgets the oldest output, of the
     /// previous generation first, and gives memory back.
     pub fn allow(&mut self, bytes: usize) {

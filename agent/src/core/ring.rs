@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::budget::{Budget, Share};
 
-/// What a ring allocates at first, in bytes; it doubles from there up to its limit, as far as
-/// the budget of all rings allows.
+/// What a ring allocates at first, in bytes, be the budget of all rings used up or not; it
+/// doubles from there up to its limit, as far as that budget allows.
 pub const FIRST_ALLOCATION: usize = 4096;
 
 /// A bounded byte ring with absolute offsets. Its memory is at most its limit.
@@ -32,7 +32,8 @@ impl Ring {
         Self::within(limit, None)
     }
 
-    /// As [`Ring::new`], and only as much as `budget`, if there is one, has left.
+    /// As [`Ring::new`], and beyond [`FIRST_ALLOCATION`] only as much as `budget`, if there is
+    /// one, has left.
     pub fn within(limit: usize, budget: Option<Arc<Budget>>) -> Self {
         let limit = limit.max(1);
         Self {
@@ -78,6 +79,12 @@ impl Ring {
     /// How much larger it was to become when it could not, in bytes, since this was last asked.
     pub const fn take_wanted(&mut self) -> usize {
         std::mem::replace(&mut self.wanted, 0)
+    }
+
+    /// Allows it so many bytes of memory, or as many as it has, if that is more: to that much it
+    /// grows when it is to, even if it is less than twice what it has.
+    pub fn allow_more(&mut self, bytes: usize) {
+        self.allowed = bytes.min(self.limit).max(self.buffer.len());
     }
 
     /// Allows it so many bytes of memory. If it has more, it forgets its oldest bytes and gives
@@ -134,7 +141,11 @@ impl Ring {
             .min(self.limit);
         let mut granted = size.min(self.allowed);
         while granted > before && !self.share.resize(granted) {
-            granted /= 2;
+            if granted <= FIRST_ALLOCATION {
+                self.share.insist(granted);
+                break;
+            }
+            granted = (granted / 2).max(FIRST_ALLOCATION);
         }
         if granted > before {
             self.resize(granted);
@@ -146,25 +157,21 @@ impl Ring {
         std::mem::replace(&mut self.wanted, size - self.buffer.len()) == 0
     }
 
-    /// Makes the buffer so large, in place: a copy beside it would need the memory twice. Keeps
-    /// the newest bytes that fit.
+    /// Makes the buffer so large, and keeps the newest bytes that fit: they are copied, and
+    /// nothing else is touched. What is new of the memory comes zeroed of the system, which
+    /// gives it only when it is written to.
     fn resize(&mut self, size: usize) {
         let kept = (self.end - self.oldest).min(size as u64);
         self.oldest = self.end - kept;
-        let mut buffer = std::mem::take(&mut self.buffer).into_vec();
-        if !buffer.is_empty() {
-            let begin = self.oldest % buffer.len() as u64;
-            buffer.rotate_left(begin as usize);
+        let new = vec![0; size].into_boxed_slice();
+        let old = std::mem::replace(&mut self.buffer, new);
+        if kept == 0 {
+            return;
         }
-        buffer.truncate(size);
-        buffer.shrink_to_fit();
-        buffer.reserve_exact(size - buffer.len());
-        buffer.resize(size, 0);
-        if size > 0 {
-            let begin = self.oldest % size as u64;
-            buffer.rotate_right(begin as usize);
-        }
-        self.buffer = buffer.into_boxed_slice();
+        let begin = (self.oldest % old.len() as u64) as usize;
+        let first = (kept as usize).min(old.len() - begin);
+        self.copy_in(self.oldest, &old[begin..begin + first]);
+        self.copy_in(self.oldest + first as u64, &old[..kept as usize - first]);
     }
 
     /// Copies `bytes`, at most the buffer's length, to where `offset` belongs.
@@ -221,17 +228,35 @@ mod tests {
         let mut first = Ring::within(1 << 20, Some(budget.clone()));
         let mut second = Ring::within(1 << 20, Some(budget.clone()));
         assert!(!first.append(b"first"));
-        assert!(second.append(b"second"), "nothing is left for it");
-        assert!(!second.append(b"again"), "that was said");
-        assert_eq!((second.oldest(), second.end()), (11, 11));
+        assert!(!second.append(b"second"), "the first allocation is its own");
+        assert_eq!(read(&second, 0, 99), b"second");
+        assert_eq!(budget.used(), 2 * FIRST_ALLOCATION);
+        let more = [b'x'; FIRST_ALLOCATION];
+        assert!(second.append(&more), "nothing is left for it");
+        assert!(!second.append(&more), "that was said");
+        assert_eq!(read(&second, 0, usize::MAX), more);
         assert_eq!(second.take_wanted(), FIRST_ALLOCATION);
         assert!(second.append(b"again"));
         drop(first);
-        assert!(!second.append(b"0123"));
-        assert_eq!(read(&second, 0, 99), b"0123");
-        assert_eq!(second.take_wanted(), 0);
+        assert_eq!(budget.used(), FIRST_ALLOCATION);
+        assert_eq!(
+            second.take_wanted(),
+            FIRST_ALLOCATION,
+            "that is all there is"
+        );
         drop(second);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_ring_is_not_made_smaller_by_being_allowed_more() {
+        let mut ring = Ring::new(1 << 20);
+        ring.append(&[b'x'; 10_000]);
+        ring.allow_more(8192);
+        assert_eq!((ring.allocated(), ring.oldest()), (16_384, 0));
+        ring.allow_more(20_000);
+        assert!(ring.append(&[b'y'; 100_000]));
+        assert_eq!(ring.allocated(), 20_000, "all that it was allowed");
     }
 
     #[test]
@@ -243,7 +268,7 @@ mod tests {
         assert!(ring.append(&[b'y'; 10_000]));
         assert_eq!(ring.allocated(), 100);
         let wanted = ring.take_wanted();
-        ring.allow(ring.allocated() + wanted);
+        ring.allow_more(ring.allocated() + wanted);
         assert!(!ring.append(&[b'z'; 10_000]));
         assert_eq!(read(&ring, 20_000, 99_999), [b'z'; 10_000]);
     }
@@ -253,6 +278,7 @@ mod tests {
     enum Step {
         Append(usize, Vec<u8>),
         Allow(usize, usize),
+        AllowMore(usize, usize),
         Forget(usize, u64),
     }
 
@@ -261,13 +287,15 @@ mod tests {
         prop_oneof![
             3 => (0..3_usize, bytes).prop_map(|(ring, bytes)| Step::Append(ring, bytes)),
             1 => (0..3_usize, 0..9000_usize).prop_map(|(ring, bytes)| Step::Allow(ring, bytes)),
+            1 => (0..3_usize, 0..9000_usize)
+                .prop_map(|(ring, bytes)| Step::AllowMore(ring, bytes)),
             1 => (0..3_usize, 0..20_000_u64).prop_map(|(ring, to)| Step::Forget(ring, to)),
         ]
     }
 
     proptest! {
         #[test]
-        fn rings_keep_their_newest_bytes_at_their_offsets_and_never_pass_the_budget(
+        fn rings_keep_their_newest_bytes_at_their_offsets_within_the_budget_and_their_first(
             budget in 0..20_000_usize,
             steps in prop::collection::vec(step(), 0..40),
         ) {
@@ -291,11 +319,12 @@ mod tests {
                         prop_assert!(ring.allocated() <= bytes.min(8192));
                         prop_assert_eq!(ring.end() - ring.oldest(), kept.min(bytes as u64).min(8192));
                     }
+                    Step::AllowMore(which, bytes) => rings[which].0.allow_more(bytes),
                     Step::Forget(which, to) => rings[which].0.forget_before(to),
                 }
                 let held: usize = rings.iter().map(|(ring, _)| ring.allocated()).sum();
                 prop_assert_eq!(budget.used(), held);
-                prop_assert!(held <= budget.limit());
+                prop_assert!(held <= budget.limit() + rings.len() * FIRST_ALLOCATION);
                 for (ring, all) in &rings {
                     let oldest = ring.oldest() as usize;
                     prop_assert_eq!(read(ring, 0, usize::MAX), &all[oldest..]);

@@ -298,7 +298,7 @@ impl Sessions {
 
     /// Opens a session at `console`, or takes one up again. What comes from the client goes to
     /// the second half, what goes to it comes from the first. Waits for a console that nobody
-    /// wanted to be attached, 10 seconds at most, and as long for a process outside the agent to
+    /// wanted to be attached, 15 seconds at most, and 10 for a process outside the agent to
     /// be displaced.
     ///
     /// # Errors

@@ -19,12 +19,16 @@ impl Pump {
         if !wanted {
             self.pauses.start_anew();
             self.tries_held = 0;
-            self.console.let_alone(self.failed.as_ref() == Some(&place));
+            let failed = self.failed.as_ref() == Some(&place);
+            let given_up = self.given_up.take().as_ref() == Some(&place);
+            self.console.let_alone(failed, given_up);
             return None;
         }
         let wait = self.serve(&place, token).await;
-        let failed = wait.is_some_and(|wait| !wait.is_zero());
-        self.failed = failed.then_some(place);
+        // A try that was given up says nothing of how the console is.
+        if wait.is_some_and(|wait| !wait.is_zero()) {
+            self.failed = Some(place);
+        }
         wait
     }
 }

@@ -200,20 +200,88 @@ async fn what_is_known_of_a_failed_try_holds_until_the_vm_is_another() {
 #[tokio::test(start_paused = true)]
 async fn a_try_that_comes_to_no_end_is_not_waited_for_and_ends_with_who_wanted_it() {
     let (host, console) = ready(OnDemand).await;
+    let checked = console.status().state.checked;
     host.script.hangs.store(true, Ordering::Relaxed);
     let begun = Instant::now();
     let refused = open(&console).await.expect_err("hangs");
     assert!(matches!(refused, JoinError::Unavailable(_)), "{refused:?}");
-    assert_eq!(begun.elapsed(), Duration::from_secs(10));
+    let call = crate::hypervisor::libvirt::DEFAULT_CALL_TIMEOUT;
+    assert!(begun.elapsed() > call, "what comes of a hung call is told");
     let alone = async {
         while console.status().head.is_some() {
             tokio::task::yield_now().await;
         }
     };
     timeout(BOUND, alone).await.expect("it is let alone");
+    let alone = console.status().state;
+    assert_eq!(alone.availability, Availability::Ready);
+    assert_eq!(alone.checked, checked, "nothing was seen since");
     host.script.hangs.store(false, Ordering::Relaxed);
     open(&console).await.expect("opens");
     assert_eq!(tries(&host), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_try_that_was_given_up_leaves_what_is_known_of_the_one_before() {
+    let (host, console) = ready(OnDemand).await;
+    let denied = EndpointError::Denied("polkit says no".to_owned());
+    host.script.refusals.lock().push_back(denied);
+    open(&console).await.expect_err("denied");
+    until(&console, |state| state.next_try.is_none()).await;
+    host.script.hangs.store(true, Ordering::Relaxed);
+    let demand = console.demand();
+    while tries(&host) < 2 {
+        tokio::task::yield_now().await;
+    }
+    drop(demand);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(console.status().state.availability, Availability::Denied);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_outage_left_of_a_failed_try_ends_with_it() {
+    let (host, console) = ready(OnDemand).await;
+    let held = EndpointError::HeldByOther("it is in use".to_owned());
+    host.script.refusals.lock().push_back(held);
+    open(&console).await.expect_err("held");
+    until(&console, |state| state.next_try.is_none()).await;
+    let mut away = (*inventory([vm(Some(1))])).clone();
+    away.stale.insert(vm(None).uuid, "it restarts".into());
+    host.inventory.send_replace(Arc::new(away));
+    until_available(&console, Availability::Lost).await;
+    host.inventory.send_replace(inventory([vm(Some(1))]));
+    until_available(&console, Availability::Ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_opens_what_was_just_let_go_waits_for_its_next_try() {
+    let (_host, console) = ready(Off).await;
+    let viewer = open(&console).await.expect("opens");
+    drop(viewer);
+    assert!(!console.keep_or_forget());
+    tokio::select! {
+        biased;
+        _ = console.attach() => panic!("nothing is known of a try"),
+        () = std::future::ready(()) => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_name_and_the_end_of_lingering_are_no_use_of_a_console() {
+    let (host, console) = ready(OnDemand).await;
+    let viewer = open(&console).await.expect("opens");
+    drop(viewer);
+    let used = || console.shared.lock().hold.last_use;
+    let last = used();
+    let mut renamed = vm(Some(1));
+    renamed.name = "another".into();
+    host.inventory.send_replace(inventory([renamed]));
+    tokio::time::sleep(LINGER).await;
+    let_go(&host, 1).await;
+    assert_eq!(&*console.status().vm_name, "another");
+    assert_eq!(used(), last);
+    drop(console.demand());
+    assert!(used() > last);
 }
 
 #[tokio::test(start_paused = true)]

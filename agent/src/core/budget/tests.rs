@@ -13,6 +13,11 @@ fn ring(kib: usize, wanted_kib: usize, viewed: bool, last_use: u64) -> RingUse {
     }
 }
 
+/// Where nothing else is used of the budget.
+fn reclaim_all(limit: usize, rings: &[RingUse]) -> Vec<(usize, usize)> {
+    reclaim(limit, 0, rings)
+}
+
 /// What each ring holds after `changes`, if it is not shrunk further, and does not grow.
 fn after(rings: &[RingUse], changes: &[(usize, usize)]) -> Vec<usize> {
     let mut sizes: Vec<usize> = rings.iter().map(|ring| ring.bytes).collect();
@@ -46,7 +51,7 @@ fn who_is_not_viewed_gives_way_to_who_is_and_the_longest_unused_first() {
         ring(256, 0, true, 2),
     ];
     // The third goes to the floor, which is enough together with what is free.
-    let changes = reclaim(1600 * KIB, &rings);
+    let changes = reclaim_all(1600 * KIB, &rings);
     assert_eq!(
         after(&rings, &changes),
         [512 * KIB, 256 * KIB, 64 * KIB, 256 * KIB]
@@ -57,19 +62,50 @@ fn who_is_not_viewed_gives_way_to_who_is_and_the_longest_unused_first() {
 #[test]
 fn who_is_less_used_takes_nothing_but_to_reach_the_floor() {
     let rings = [ring(512, 0, true, 1), ring(64, 64, false, 2)];
-    assert_eq!(reclaim(576 * KIB, &rings), []);
+    assert_eq!(reclaim_all(576 * KIB, &rings), []);
     let rings = [ring(512, 0, true, 1), ring(0, 64, false, 2)];
     assert_eq!(
-        reclaim(512 * KIB, &rings),
+        reclaim_all(512 * KIB, &rings),
         [(1, 64 * KIB), (0, 256 * KIB)],
         "nobody is left with nothing"
     );
 }
 
 #[test]
+fn what_others_use_of_the_budget_is_not_free() {
+    let rings = [ring(64, 64, true, 2), ring(256, 0, false, 1)];
+    let limit = 512 * KIB;
+    assert_eq!(reclaim_all(limit, &rings), [(0, 128 * KIB)]);
+    // A console that is no more, and still read, has all the rest.
+    assert_eq!(
+        reclaim(limit, limit, &rings),
+        [(0, 128 * KIB), (1, 128 * KIB)]
+    );
+    // What is used beyond the limit is made up for first.
+    assert_eq!(
+        reclaim(limit, limit + 96 * KIB, &rings),
+        [(0, 128 * KIB), (1, 64 * KIB)]
+    );
+}
+
+#[test]
+fn what_is_insisted_on_is_had_and_counted() {
+    let budget = Arc::new(Budget::new(100));
+    let mut first = Share::of(Some(budget.clone()));
+    assert!(first.resize(90));
+    let mut second = Share::of(Some(budget.clone()));
+    second.insist(40);
+    second.insist(30);
+    assert_eq!(budget.used(), 130);
+    assert!(!second.resize(41));
+    drop(second);
+    assert_eq!(budget.used(), 90);
+}
+
+#[test]
 fn what_is_free_goes_to_the_most_used_who_asked() {
     let rings = [ring(128, 128, false, 1), ring(128, 128, true, 1)];
-    let changes = reclaim(384 * KIB, &rings);
+    let changes = reclaim_all(384 * KIB, &rings);
     assert_eq!(changes, [(1, 256 * KIB)]);
 }
 
@@ -84,7 +120,7 @@ proptest! {
     fn what_is_allowed_stays_within_the_budget(rings in rings(), spare in 0..1024_usize) {
         let limit = rings.iter().map(|ring| ring.bytes).sum::<usize>() + spare * KIB;
         let mut sizes: Vec<usize> = rings.iter().map(|ring| ring.bytes).collect();
-        for (index, most) in reclaim(limit, &rings) {
+        for (index, most) in reclaim_all(limit, &rings) {
             sizes[index] = most;
         }
         prop_assert!(sizes.iter().sum::<usize>() <= limit);
@@ -97,13 +133,13 @@ proptest! {
     ) {
         let limit = rings.iter().map(|ring| ring.bytes).sum::<usize>() + spare * KIB;
         let floor = floor(limit, rings.len());
-        for (before, after) in rings.iter().zip(after(&rings, &reclaim(limit, &rings))) {
+        for (before, after) in rings.iter().zip(after(&rings, &reclaim_all(limit, &rings))) {
             prop_assert!(after >= before.bytes.min(floor));
         }
         for ring in &mut rings {
             ring.wanted = 0;
         }
-        prop_assert_eq!(reclaim(limit, &rings), []);
+        prop_assert_eq!(reclaim_all(limit, &rings), []);
     }
 
     /// One asks: whoever gives anything is less used than the asker, and all that are less
@@ -122,7 +158,7 @@ proptest! {
         let limit = limit.max(rings.iter().map(|ring| ring.bytes).sum::<usize>());
         let floor = super::floor(limit, rings.len()).min(rings[asker].bytes);
         let key = |index: usize| (rings[index].viewed, rings[index].last_use, index);
-        let sizes = after(&rings, &reclaim(limit, &rings));
+        let sizes = after(&rings, &reclaim_all(limit, &rings));
         for giver in 0..rings.len() {
             if sizes[giver] == rings[giver].bytes {
                 continue;
