@@ -25,6 +25,7 @@ mod host;
 mod hypervisor_faults;
 mod keys;
 mod libvirt;
+mod lives;
 mod moved;
 mod outlived;
 mod pasted;

@@ -1,6 +1,6 @@
 //! To the guest: the console's own thread sends what a write hands to it, and the write waits
 //! for that: it tells no byte as taken that libvirt has not taken. What may be under way is
-//! decided in [`Input`](super::super::input::Input).
+//! decided in [`Input`].
 
 use std::sync::Arc;
 
