@@ -2,6 +2,7 @@
 //! at last no more. Each is told as a state with the generation that it belongs to.
 
 use nix::sys::signal::{Signal, kill};
+use serde_json::json;
 use vmconsole_proto::v1;
 use vmconsole_proto::v1::VmState::{Crashed, Off, Paused, Running};
 use vmconsole_proto::v1::stream_console_response::Message;
@@ -92,8 +93,12 @@ async fn of_a_qemu_without_libvirt() {
     let mut guest = host.guest(QemuOptions::named("lively"));
     let name = guest.name().to_owned();
     one_stream(&host, &name, |act| match act {
-        Act::Suspend => guest.stop(),
-        Act::GoOn => guest.cont(),
+        Act::Suspend => {
+            guest.monitor().run("stop", &json!({}));
+        }
+        Act::GoOn => {
+            guest.monitor().run("cont", &json!({}));
+        }
         Act::Kill => {
             guest.kill();
         }
