@@ -8,6 +8,7 @@ use vmconsole_proto::v1::stream_console_response::Message;
 use vmconsole_tests::client::{Attached, Client, open};
 use vmconsole_tests::guest::{Guest, SERIAL1};
 use vmconsole_tests::proxy::ProxyProcess;
+use vmconsole_tests::random::Random;
 
 use crate::host::{BOUND, Host, run, told_state};
 
@@ -23,14 +24,6 @@ const LONGEST: u64 = 500;
 /// What a terminal may still hold of what its guest wrote before libvirtd died. It comes after
 /// the gap that tells of the outage, and the hole is behind it: nobody can see where.
 const BUFFERED: usize = 20 * 1024;
-
-/// A step of a simple generator of numbers that look random and are the same each time.
-fn next_random(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
-}
 
 /// All output from `at` on, whichever stream it came by.
 struct Joined {
@@ -150,7 +143,7 @@ async fn proxies_killed(kills: usize) {
     drop(attached);
 
     let dir = tempfile::tempdir().unwrap();
-    let (mut random, begun) = (0x9e37_79b9_7f4a_7c15, Instant::now());
+    let (mut random, begun) = (Random::default(), Instant::now());
     let (mut unopened, mut empty) = (0, 0);
     for number in 0..kills {
         next.start = resume(joined.at);
@@ -161,7 +154,7 @@ async fn proxies_killed(kills: usize) {
         if number.is_multiple_of(2) {
             until_opened(&mut proxy).await;
         }
-        let lives = Duration::from_millis(next_random(&mut random) % LONGEST);
+        let lives = Duration::from_millis(random.below(LONGEST));
         tokio::time::sleep(lives).await;
         proxy.kill();
         let journal = proxy.journal();
@@ -218,9 +211,9 @@ async fn libvirtds_killed(kills: usize) {
     let guest = host.guest("outlived");
     let client = host.client().await;
     let (mut attached, mut joined) = counting(&host, &client, &guest).await;
-    let (mut random, begun) = (0x9e37_79b9_7f4a_7c15, Instant::now());
+    let (mut random, begun) = (Random::default(), Instant::now());
     for _ in 0..kills {
-        let some = next_random(&mut random) % 20_000;
+        let some = random.below(20_000);
         joined.follow(&mut attached, some).await;
         host.libvirtd.kill();
         until_state(&mut attached, &mut joined, v1::Availability::Lost).await;

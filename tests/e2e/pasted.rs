@@ -6,20 +6,13 @@ use std::time::{Duration, Instant};
 use vmconsole_proto::v1;
 use vmconsole_proto::v1::stream_console_response::Message;
 use vmconsole_tests::client::{Attached, Client, open};
+use vmconsole_tests::random::Random;
 
 use crate::host::{BOUND, Host, run};
 
 /// How long each stream lasts before it is cut, from the first of these to the last.
 const SHORTEST: u64 = 5;
 const SPREAD: u64 = 400;
-
-/// A step of a simple generator of numbers that look random and are the same each time.
-fn next_random(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
-}
 
 /// Text of lines, each different, so that whatever is lost, doubled or swapped shows.
 fn text(bytes: usize) -> Vec<u8> {
@@ -102,17 +95,15 @@ async fn pasted(bytes: usize, breaks: usize) {
         limit: 0,
         session: attached.opened.session_id.clone(),
     };
-    let (mut random, begun) = (0x9e37_79b9_7f4a_7c15, Instant::now());
+    let (mut random, begun) = (Random::default(), Instant::now());
     let mut done = false;
     for _ in 0..breaks {
         let token = std::mem::take(&mut attached.opened.resume_token);
         // The stream before is cut, or lives on and is fenced, in turn.
-        let fenced = next_random(&mut random)
-            .is_multiple_of(2)
-            .then_some(attached);
+        let fenced = (random.below(2) == 0).then_some(attached);
         attached = paste.again(token).await;
         drop(fenced);
-        let lasts = SHORTEST + next_random(&mut random) % SPREAD;
+        let lasts = SHORTEST + random.below(SPREAD);
         let until = tokio::time::Instant::now() + Duration::from_millis(lasts);
         done = paste.on(&mut attached, until).await;
     }

@@ -26,22 +26,7 @@ pub(crate) fn proxy_files(host: &Host) -> TempDir {
 
 /// Waits until the agent holds this console.
 pub(crate) async fn attached(host: &Host, guest: &Guest, alias: &str) {
-    let mut service = host.client().await.service();
-    let watch = service.watch_consoles(v1::WatchConsolesRequest::default());
-    let mut watch = watch.await.unwrap().into_inner();
-    let told = async {
-        while let Some(told) = watch.message().await.unwrap() {
-            let Some(v1::watch_consoles_response::Event::Changed(console)) = told.event else {
-                continue;
-            };
-            let state = console.state.unwrap_or_default();
-            let ours = console.vm_name == guest.name() && console.alias == alias;
-            if ours && state.availability() == v1::Availability::Attached {
-                return;
-            }
-        }
-        panic!("the watch ended");
-    };
-    let waited = tokio::time::timeout(BOUND, told).await;
-    waited.unwrap_or_else(|_| panic!("{alias} is not attached after {BOUND:?}"));
+    let client = host.client().await;
+    let is = |state: &v1::ConsoleState| state.availability() == v1::Availability::Attached;
+    client.shows((guest.name(), alias), BOUND, is).await;
 }

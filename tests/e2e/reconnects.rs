@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use nix::sys::signal::Signal;
+use vmconsole_tests::random::Random;
 use vmconsole_tests::wait;
 
 use crate::cutter::Cutter;
@@ -19,14 +20,6 @@ const CUTS: usize = 12;
 
 /// Between two cuts at most so many bytes of output come, and one byte at least.
 const MOST_BYTES: u64 = 3000;
-
-/// A step of a simple generator of numbers that look random and are the same each time.
-fn next_random(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
-}
 
 /// A pipe that has logged in and whose shell echoes nothing.
 fn logged_in(mut attach: Piped) -> Piped {
@@ -73,10 +66,10 @@ fn lines_come_once_and_typing_arrives_once_over_a_way_that_is_cut() {
         "i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); done\n"
     ));
     attach.sees("line 0\r\n");
-    let mut random = 0x9e37_79b9_7f4a_7c15;
+    let mut random = Random::default();
     let over = format!("line {}\r\n", LINES - 1);
     for cut in 0..CUTS {
-        let wanted = attach.stdout().len() as u64 + 1 + next_random(&mut random) % MOST_BYTES;
+        let wanted = attach.stdout().len() as u64 + 1 + random.below(MOST_BYTES);
         wait::until("more output", BOUND, || {
             let shown = attach.stdout();
             shown.len() as u64 >= wanted || shown.contains(&over)

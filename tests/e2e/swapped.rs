@@ -10,9 +10,8 @@ use serde_json::json;
 use vmconsole_proto::v1;
 use vmconsole_proto::v1::Availability::{Attached, Denied, Lost};
 use vmconsole_proto::v1::VmState;
-use vmconsole_proto::v1::watch_consoles_response::Event;
 use vmconsole_tests::client::{Attached as Stream, Client, open};
-use vmconsole_tests::qemu::{Boot, Chardev, Qemu, QemuDir, QemuOptions};
+use vmconsole_tests::qemu::{Boot, Chardev, Qemu, QemuDir, QemuOptions, SERIAL0};
 
 use self::impostor::{Impostor, Kind, Relay};
 use crate::effects::inject_nmi;
@@ -79,22 +78,8 @@ impl Stage {
 
     /// Waits until the list says so of the victim's console.
     async fn shows(&self, wanted: impl Fn(&v1::ConsoleState) -> bool) -> v1::ConsoleState {
-        let request = v1::WatchConsolesRequest::default();
-        let mut service = self.client.service();
-        let mut watch = service.watch_consoles(request).await.unwrap().into_inner();
-        let shown = async {
-            loop {
-                let event = watch.message().await.unwrap().unwrap().event;
-                if let Some(Event::Changed(console)) = event
-                    && console.vm_name == self.victim.name()
-                    && let Some(state) = console.state
-                    && wanted(&state)
-                {
-                    return state;
-                }
-            }
-        };
-        tokio::time::timeout(BOUND, shown).await.unwrap()
+        let console = (self.victim.name(), SERIAL0);
+        self.client.shows(console, BOUND, wanted).await
     }
 
     fn view(&self) -> v1::Open {

@@ -5,6 +5,7 @@
 
 mod receive;
 mod send;
+mod watch;
 
 use std::net::SocketAddr;
 

@@ -25,6 +25,7 @@ pub mod probe;
 pub mod process;
 pub mod proxy;
 pub mod qemu;
+pub mod random;
 mod ready;
 pub mod scrape;
 pub mod setup;

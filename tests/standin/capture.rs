@@ -6,6 +6,7 @@ use vmconsole_proto::v1;
 use vmconsole_proto::v1::Availability::{Attached, Ready};
 use vmconsole_proto::v1::Mode::{View, WriteIfFree};
 use vmconsole_tests::client::{Client, Windows, open};
+use vmconsole_tests::qemu::SERIAL0;
 use vmconsole_tests::scrape::Scrape;
 use vmconsole_tests::standin::{Mode, StandinHost};
 
@@ -13,9 +14,6 @@ use super::{PROGRAMS, SOON, settled};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
-
-/// Between two looks.
-const PAUSE: Duration = Duration::from_millis(20);
 
 fn host(consoles: &[(&str, Mode)], config: &str) -> StandinHost {
     let consoles: Vec<_> = consoles
@@ -33,15 +31,8 @@ async fn listed(client: &Client, vm: &str) -> v1::Console {
 
 /// Waits until the console of `vm` is as `availability` says.
 async fn shows(client: &Client, vm: &str, availability: v1::Availability) -> v1::ConsoleState {
-    let deadline = Instant::now() + SOON;
-    loop {
-        let state = listed(client, vm).await.state.unwrap();
-        if state.availability() == availability {
-            return state;
-        }
-        assert!(Instant::now() < deadline, "{state:?}");
-        tokio::time::sleep(PAUSE).await;
-    }
+    let is = |state: &v1::ConsoleState| state.availability() == availability;
+    client.shows((vm, SERIAL0), SOON, is).await
 }
 
 /// How many sockets the agent has of this console.

@@ -8,7 +8,9 @@ use super::*;
 use crate::console::scripted::{BOUND, Does, Host, inventory, vm};
 use crate::console::{Availability, SideEffect, SideEffectKind};
 use crate::core::id::PeerIdentity;
-use crate::core::lease::Epoch;
+use crate::core::lease::{Claim, Epoch};
+use crate::core::output::Start;
+use crate::core::position::Position;
 use crate::endpoint::{EndpointError, Holder};
 
 mod resume;

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 use vmconsole_proto::v1;
-use vmconsole_tests::client::{Attached, Client, open};
+use vmconsole_tests::client::{Attached, open};
 use vmconsole_tests::image::{Kernel, Logins};
 use vmconsole_tests::qemu::{Boot, Chardev, Qemu, QemuOptions, SERIAL0};
 
-use super::{Code, Doctor, PAUSE, Severity, diagnosed, found, reported, says};
+use super::{Code, Doctor, Severity, diagnosed, found, reported, says};
 use crate::host::{BOUND, QemuHost};
 
 /// More than a serial port and the socket's reader in QEMU take when nobody reads.
@@ -38,22 +38,6 @@ async fn types(host: &QemuHost, vm: &str, bytes: Vec<u8>) -> Attached {
     attached
 }
 
-/// Waits until the VM's first serial port is attached.
-async fn attached(client: &Client, vm: &str) {
-    let is = |console: &v1::Console| {
-        let state = console.state.as_ref();
-        console.vm_name == vm
-            && console.alias == SERIAL0
-            && state.is_some_and(|state| state.availability() == v1::Availability::Attached)
-    };
-    let looking = async {
-        while !client.list().await.is_ok_and(|all| all.iter().any(is)) {
-            tokio::time::sleep(PAUSE).await;
-        }
-    };
-    tokio::time::timeout(BOUND, looking).await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_guest_writes_and_reads_tells_what_is_wrong_with_it() {
     let host = QemuHost::start();
@@ -72,7 +56,8 @@ async fn what_a_guest_writes_and_reads_tells_what_is_wrong_with_it() {
 
     // What firmware writes at once may have been written before anybody was attached.
     for qemu in [&mut firmware, &mut diskless] {
-        attached(&client, qemu.name()).await;
+        let is = |state: &v1::ConsoleState| state.availability() == v1::Availability::Attached;
+        client.shows((qemu.name(), SERIAL0), BOUND, is).await;
         qemu.monitor().run("system_reset", &json!({}));
     }
 

@@ -187,20 +187,8 @@ async fn a_telnet_port_carries_a_break() {
 async fn refused_when_off(host: &QemuHost, client: &Client, mut guest: Qemu) {
     guest.kill();
     let name = guest.name();
-    let mut watching = client.service();
-    let request = v1::WatchConsolesRequest::default();
-    let mut watch = watching.watch_consoles(request).await.unwrap().into_inner();
-    let off = async {
-        loop {
-            let told = watch.message().await.unwrap().unwrap().event;
-            if let Some(v1::watch_consoles_response::Event::Changed(console)) = told
-                && console.state.unwrap().vm_state() == v1::VmState::Off
-            {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(BOUND, off).await.unwrap();
+    let off = |state: &v1::ConsoleState| state.vm_state() == v1::VmState::Off;
+    client.shows((name, SERIAL0), BOUND, off).await;
     for refused in [
         send_break(client, name, SERIAL0, "h").await,
         press(client, name, &["a"]).await,

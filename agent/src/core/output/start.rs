@@ -11,7 +11,8 @@
 //! ```
 //! What was asked for is where the viewer is until then. It refuses nothing.
 
-use super::{Cursor, Gap, GapReason, Interruption, Kept, LineScan, OutputLog};
+use super::kept::{Interruption, Kept};
+use super::{Cursor, Gap, GapReason, LineScan, OutputLog};
 use crate::core::position::{Generation, Position};
 
 /// Where a viewer begins.

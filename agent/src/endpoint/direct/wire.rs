@@ -55,15 +55,9 @@ impl Wire {
 
     /// A console that speaks telnet.
     pub(super) fn telnet(line: Line) -> Self {
-        let spoken = Spoken {
-            telnet: Telnet::new(),
-            unsent: Vec::new(),
-            breaking: false,
-            halved: false,
-        };
         Self {
             line,
-            spoken: Some(Mutex::new(spoken)),
+            spoken: Some(Mutex::new(Spoken::new())),
         }
     }
 
@@ -143,6 +137,16 @@ impl Wire {
 }
 
 impl Spoken {
+    /// A connection on which nothing was said.
+    fn new() -> Self {
+        Self {
+            telnet: Telnet::new(),
+            unsent: Vec::new(),
+            breaking: false,
+            halved: false,
+        }
+    }
+
     /// Sends what has to go first, by `send`, which takes some of it or fails.
     fn flush(&mut self, send: impl Fn(&[u8]) -> io::Result<usize>) -> io::Result<()> {
         while !self.unsent.is_empty() {
@@ -262,12 +266,7 @@ mod tests {
             taken: RefCell::default(),
             willing: RefCell::new(true),
         };
-        let mut spoken = Spoken {
-            telnet: Telnet::new(),
-            unsent: Vec::new(),
-            breaking: false,
-            halved: false,
-        };
+        let mut spoken = Spoken::new();
         let half = spoken.send_break(|it| line.take(it)).unwrap_err();
         assert_eq!(half.kind(), io::ErrorKind::WouldBlock);
         assert!(spoken.breaking);
@@ -299,12 +298,7 @@ mod tests {
             taken: RefCell::default(),
             willing: RefCell::new(true),
         };
-        let mut spoken = Spoken {
-            telnet: Telnet::new(),
-            unsent: Vec::new(),
-            breaking: false,
-            halved: false,
-        };
+        let mut spoken = Spoken::new();
         let written = spoken.write(|it| line.take(it), b"\xffa").unwrap();
         let half = Written {
             whole: 0,

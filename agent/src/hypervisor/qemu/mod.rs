@@ -39,6 +39,8 @@ mod process;
 pub mod qmp;
 mod scan;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod watch;
 

@@ -8,8 +8,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::testing::started;
 use super::*;
-use crate::endpoint::{DirectRules, TcpRule};
 use crate::hypervisor::VmState;
 
 /// How long anything may take on a busy machine.
@@ -27,21 +27,7 @@ impl Host {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let tasks = Tasks::new();
-        let config = QemuConfig {
-            directory: directory.path().join("qmp"),
-            sockets: Vec::new(),
-            owners: Vec::new(),
-            greeting_timeout: Duration::from_millis(300),
-            command_timeout: Duration::from_millis(500),
-        };
-        let rules = DirectRules {
-            directories: Vec::new(),
-            owners: Vec::new(),
-            tcp: TcpRule::Off,
-        };
-        let direct = DirectEndpoints::new(rules, tasks.clone());
-        let (hypervisor, task) = QemuHypervisor::new(config, direct, tasks.clone());
-        tasks.spawn("qemu", task.run(tasks.token()));
+        let hypervisor = started(directory.path().join("qmp"), Vec::new(), &tasks);
         Self {
             hypervisor,
             directory,

@@ -8,9 +8,8 @@ use nix::unistd::{Uid, chown, geteuid};
 use tokio::time::timeout;
 
 use super::*;
-use crate::endpoint::{DirectEndpoints, DirectRules, TcpRule};
 use crate::hypervisor::Hypervisor as _;
-use crate::hypervisor::qemu::{QemuConfig, QemuHypervisor};
+use crate::hypervisor::qemu::testing::started;
 use crate::shutdown::Tasks;
 
 /// How long anything may take on a busy machine.
@@ -19,21 +18,7 @@ const SOON: Duration = Duration::from_secs(30);
 /// The finding about a provider of this directory and these sockets, once its trouble says so.
 async fn finding(directory: PathBuf, sockets: Vec<PathBuf>, trouble: &str) -> Finding {
     let tasks = Tasks::new();
-    let config = QemuConfig {
-        directory,
-        sockets,
-        owners: Vec::new(),
-        greeting_timeout: Duration::from_millis(300),
-        command_timeout: Duration::from_millis(500),
-    };
-    let rules = DirectRules {
-        directories: Vec::new(),
-        owners: Vec::new(),
-        tcp: TcpRule::Off,
-    };
-    let direct = DirectEndpoints::new(rules, tasks.clone());
-    let (hypervisor, task) = QemuHypervisor::new(config, direct, tasks.clone());
-    tasks.spawn("qemu", task.run(tasks.token()));
+    let hypervisor = started(directory, sockets, &tasks);
     let mut inventory = hypervisor.inventory();
     let so = |now: &std::sync::Arc<Inventory>| {
         let mut providers = now.providers.iter();
