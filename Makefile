@@ -60,5 +60,5 @@ packages:
 # `make bench SCENARIOS="bulk round-trip"` runs some of it.
 bench:
 	@tests/setup.sh test
-	cargo bench -p vmconsole-agent --bench cursors
-	ulimit -n $$(ulimit -Hn) && cargo bench -p vmconsole-tests --bench path -- $(SCENARIOS)
+	cargo bench --workspace --bench cursors
+	ulimit -n $$(ulimit -Hn) && cargo bench --workspace --bench path -- $(SCENARIOS)

@@ -12,5 +12,5 @@ export CARGO_TARGET_DIR
 tests/guest/build.sh "$CARGO_TARGET_DIR/guest" >/dev/null
 
 exec cargo --config "target.'cfg(unix)'.runner=['tests/as-root.sh']" \
-	test --release --quiet -p vmconsole-tests --test e2e --test standin -- \
+	test --release --quiet --workspace --test e2e --test standin -- \
 	--ignored --nocapture --test-threads=1 "$@"
