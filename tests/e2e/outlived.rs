@@ -1,6 +1,7 @@
 //! Proxies and libvirtds that are killed while a guest prints numbered lines. Joined by
 //! positions, every line is there exactly once, but for what a gap tells.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use vmconsole_proto::v1;
@@ -69,33 +70,37 @@ impl Joined {
     }
 
     /// The number of lines, each of which is there once, and in order. A gap may have cut the
-    /// lines on both its sides, and once more what comes from the terminal's buffer after it.
+    /// lines on both its sides, and once more what comes from the terminal's buffer after it,
+    /// though there be another gap by then.
     fn lines(&self) -> u64 {
         let (mut count, mut least) = (0, 0);
+        // Until where each hole that was not come upon may still be.
+        let (mut holes, mut passed) = (VecDeque::new(), 0);
         for (index, part) in self.parts.iter().enumerate() {
             let mut may_jump = true;
-            let mut holes = usize::from(index > 0);
+            if index > 0 {
+                holes.push_back(passed + BUFFERED);
+            }
             let text = std::str::from_utf8(part).expect("it is lines");
             let pieces: Vec<&str> = text.split("\r\n").collect();
             let whole = pieces.get(1..pieces.len() - 1).unwrap_or_default();
-            let mut passed = pieces[0].len();
+            let mut at = passed + pieces[0].len();
             for line in whole {
                 let number = line.strip_prefix("line ").and_then(|n| n.parse().ok());
                 let expected = |number: u64| number == least || may_jump && number > least;
-                if !number.is_some_and(expected) {
-                    assert!(
-                        holes > 0 && passed < BUFFERED,
-                        "{line:?} instead of {least}"
-                    );
-                    holes -= 1;
-                }
-                may_jump = number.is_none();
-                if let Some(number) = number {
-                    assert!(number >= least, "line {number} came before");
+                if let Some(number) = number.filter(|number| expected(*number)) {
                     (count, least) = (count + 1, number + 1);
+                    may_jump = false;
+                } else {
+                    holes.retain(|until| at < *until);
+                    let hole = holes.pop_front();
+                    assert!(hole.is_some(), "{line:?} instead of {least}");
+                    // What is left of two lines may look like a third.
+                    may_jump = true;
                 }
-                passed += line.len() + 2;
+                at += line.len() + 2;
             }
+            passed += part.len();
         }
         count
     }
