@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(
         [
             "vmconsole/v1/console_service.proto",
+            "vmconsole/v1/graphics.proto",
             "vmconsole/v1/session_service.proto",
         ],
         ["."],
@@ -22,6 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Output and input bytes are shared slices of the message they came in, not copies.
         .bytes(".vmconsole.v1.Output.data")
         .bytes(".vmconsole.v1.Input.data")
+        .bytes(".vmconsole.v1.RelayData.data")
         .compile_fds(descriptors)?;
     Ok(())
 }
