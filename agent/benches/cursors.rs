@@ -164,6 +164,7 @@ async fn attached(tasks: &Tasks, viewers: usize) -> (Arc<dyn OutputSink>, Vec<Vi
             view_otherwise: false,
             wait_for_start: false,
             end_when_stopped: false,
+            alone: None,
         };
         console.join(request).unwrap()
     };

@@ -17,6 +17,7 @@ pub mod pace;
 pub mod position;
 pub mod progress;
 pub mod reason;
+pub mod rfb;
 pub mod ring;
 pub mod selector;
 pub mod stamps;

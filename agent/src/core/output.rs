@@ -196,7 +196,7 @@ impl OutputLog {
     }
 
     /// The VM was started or reset at `time`: that is where its output since then begins, or a
-    /// little before (see [`Stamps::since`]). Marks the newest boot of the current generation.
+    /// little before (see [`Stamps`](super::stamps::Stamps)). Marks the newest boot of the current generation.
     pub fn boot(&mut self, time: Stamp) {
         let kept = &mut self.current;
         let since = kept.stamps.since(time).min(kept.ring.end());

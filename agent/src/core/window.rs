@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::position::Position;
+use super::position::{Generation, Position};
 
 /// The most output messages that go unacknowledged where there is a window: unread small
 /// messages weigh more on a connection than their bytes tell.
@@ -103,6 +103,17 @@ impl OutputWindow {
             outstanding: 0,
             state_ahead: 0,
         }
+    }
+
+    /// The client will acknowledge nothing more: from here on there is no window.
+    pub fn lift(&mut self) {
+        self.size = None;
+        self.frames.clear();
+    }
+
+    /// The generation that was sent last.
+    pub const fn generation(&self) -> Generation {
+        self.sent.generation
     }
 
     fn output_room(&self) -> u64 {

@@ -37,6 +37,21 @@ fn qmp() {
 }
 
 #[test]
+fn rfb_caller() {
+    run_corpus("rfb_caller", super::rfb_caller);
+}
+
+#[test]
+fn rfb_display() {
+    run_corpus("rfb_display", super::rfb_display);
+}
+
+#[test]
+fn rfb_client() {
+    run_corpus("rfb_client", super::rfb_client);
+}
+
+#[test]
 fn telnet() {
     run_corpus("telnet", super::telnet);
 }
@@ -50,5 +65,13 @@ fn every_target_is_run() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["domain_xml.rs", "qmp.rs", "telnet.rs"]);
+    let expected = [
+        "domain_xml.rs",
+        "qmp.rs",
+        "rfb_caller.rs",
+        "rfb_client.rs",
+        "rfb_display.rs",
+        "telnet.rs",
+    ];
+    assert_eq!(names, expected);
 }
