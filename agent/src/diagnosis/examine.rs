@@ -11,7 +11,7 @@ use super::facts::{ConsoleFacts, PathFacts, Seen};
 use super::path::{self, NodeKind, Objection, Way, Who};
 use super::transcript::Transcript;
 use crate::console::{Console, MAX_NEWEST};
-use crate::endpoint::{Direct, Source};
+use crate::endpoint::{Direct, Reach, Source};
 
 /// What may be opened, as the configuration has it.
 #[derive(Debug)]
@@ -43,7 +43,12 @@ pub(super) fn complete(facts: &mut ConsoleFacts, rules: &Rules) {
     seen.path = match &seen.status.device.source {
         Source::Direct(Direct::Unix(path)) => Some(look(path, NodeKind::Socket, rules, &who)),
         Source::Direct(Direct::Pty(path)) => Some(look(path, NodeKind::Terminal, rules, &who)),
+        Source::Display(display) if display.ways().any(|way| way == Reach::Unix) => {
+            let path = display.socket.as_deref();
+            path.map(|path| look(path, NodeKind::Socket, rules, &who))
+        }
         Source::Direct(Direct::Tcp(_))
+        | Source::Display(_)
         | Source::LibvirtConsole
         | Source::LibvirtChannel
         | Source::Unserved(_) => None,

@@ -5,6 +5,7 @@ mod access;
 mod attached;
 mod counters;
 mod diag;
+mod display;
 mod far;
 mod ffi;
 mod line;
@@ -34,6 +35,7 @@ use far::Far;
 use line::Line;
 pub(crate) use path::usual_name;
 use process::Search;
+use taken::Clients;
 pub(crate) use tcp::denial::TcpDenial;
 use unix_socket::RecentSockets;
 use wire::Wire;
@@ -132,11 +134,11 @@ impl DirectEndpoints {
             Direct::Unix(path) => {
                 let unverified = &self.counters.unverified;
                 let (socket, theirs) =
-                    unix_socket::open(rules, path, &self.recent, unverified).await?;
+                    unix_socket::open(rules, path, &self.recent, unverified, Clients::One).await?;
                 Ok((Wire::raw(Line::new(socket)), Far::Unix { theirs }))
             }
             Direct::Tcp(address) => {
-                let (socket, local) = tcp::open(rules, address).await?;
+                let (socket, local) = tcp::open(rules, address, Clients::One).await?;
                 let line = Line::new(socket);
                 let wire = if address.telnet {
                     Wire::telnet(line)

@@ -6,6 +6,7 @@
 //! console open while it does not.
 
 pub(crate) mod direct;
+pub(crate) mod display;
 mod source;
 pub(crate) mod telnet;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub use direct::{DirectEndpoints, DirectRules, TcpRule};
 pub(crate) use direct::{TcpDenial, usual_name};
+pub use display::{DisplayAccess, DisplayHandle, DisplayLine, DisplaySource, DisplayStream, Reach};
 pub use source::{Direct, Source, TcpAddress};
 
 /// How an endpoint is reached.
@@ -27,6 +29,8 @@ pub enum EndpointKind {
     UnixSocket,
     /// A TCP socket.
     TcpSocket,
+    /// A descriptor of a display, handed over by the hypervisor.
+    GraphicsFd,
 }
 
 /// Takes what an attached endpoint delivers.

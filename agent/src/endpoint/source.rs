@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::EndpointKind;
+use super::{DisplaySource, EndpointKind};
 
 /// Where a console's far end is, as its VM's definition or its QEMU says. Paths and addresses
 /// are what they say, and as yet unchecked: whoever may define a VM chooses them.
@@ -15,6 +15,8 @@ pub enum Source {
     LibvirtChannel,
     /// The agent opens it itself.
     Direct(Direct),
+    /// It is a VNC display, which carries no bytes by itself.
+    Display(DisplaySource),
     /// None that can be served, for this reason, which says what would help.
     Unserved(String),
 }

@@ -16,7 +16,9 @@ use super::{
 };
 use crate::core::id::{ConsoleId, VmUuid};
 use crate::core::keys::KeyPress;
-use crate::endpoint::{Attachment, Claim, Endpoint, EndpointError, Holder, OutputSink};
+use crate::endpoint::{
+    Attachment, Claim, DisplayLine, Endpoint, EndpointError, Holder, OutputSink,
+};
 
 /// Which of the hypervisors has a VM, by its place among them.
 type Owners = BTreeMap<VmUuid, usize>;
@@ -179,6 +181,10 @@ fn not_read(name: &str) -> Arc<str> {
     .into()
 }
 
+fn no_hypervisor(vm: VmUuid) -> EndpointError {
+    EndpointError::NotFound(format!("no hypervisor has VM {vm}"))
+}
+
 /// A console's endpoint, of whichever hypervisor has its VM at the time.
 struct MergedEndpoint {
     console: ConsoleId,
@@ -201,10 +207,7 @@ impl Endpoint for MergedEndpoint {
         claim: Claim,
     ) -> Result<Box<dyn Attachment>, EndpointError> {
         let Some(endpoint) = self.endpoint() else {
-            return Err(EndpointError::NotFound(format!(
-                "no hypervisor has VM {}",
-                self.console.vm
-            )));
+            return Err(no_hypervisor(self.console.vm));
         };
         endpoint.attach(sink, claim).await
     }
@@ -226,6 +229,12 @@ impl Hypervisor for MergedHypervisor {
             hypervisors: Arc::clone(&self.hypervisors),
             owners: self.owners.clone(),
         })
+    }
+
+    async fn open_display(&self, display: &ConsoleId) -> Result<DisplayLine, EndpointError> {
+        let owner = self.owner(display.vm);
+        let owner = owner.map_err(|_| no_hypervisor(display.vm))?;
+        owner.open_display(display).await
     }
 
     async fn send_break(&self, console: &ConsoleId) -> Result<(), EffectError> {

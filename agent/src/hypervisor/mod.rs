@@ -4,6 +4,7 @@
 //! It keeps itself connected: what it publishes says whether it is.
 
 mod backoff;
+mod display;
 mod effect;
 pub mod libvirt;
 pub mod merged;
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::core::id::{Alias, ConsoleId, VmUuid};
 use crate::core::keys::KeyPress;
-use crate::endpoint::{Endpoint, EndpointKind, Source};
+use crate::endpoint::{DisplayLine, Endpoint, EndpointError, EndpointKind, Reach, Source};
 
 pub use effect::{EffectError, MAX_SCREENSHOT_BYTES, Screenshot};
 
@@ -64,6 +65,8 @@ pub enum ConsoleKind {
     Virtio,
     /// A named channel between host and guest.
     Channel,
+    /// A VNC display.
+    Vnc,
 }
 
 /// One console, as the VM's definition has it.
@@ -80,11 +83,13 @@ pub struct ConsoleDevice {
 }
 
 impl ConsoleDevice {
-    /// How it is reached; `None` for a type that the agent cannot serve.
-    pub const fn endpoint(&self) -> Option<EndpointKind> {
+    /// How it is reached, a display by the way that is tried first; `None` for what the agent
+    /// cannot serve, or not as it is now.
+    pub fn endpoint(&self) -> Option<EndpointKind> {
         match self.source {
             Source::LibvirtConsole | Source::LibvirtChannel => Some(EndpointKind::LibvirtStream),
             Source::Direct(ref direct) => Some(direct.kind()),
+            Source::Display(ref display) => display.ways().next().map(Reach::kind),
             Source::Unserved(_) => None,
         }
     }
@@ -176,6 +181,21 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// The way to one console. Makes no call: whether the console exists shows when it is
     /// attached.
     fn endpoint(&self, console: &ConsoleId) -> Arc<dyn Endpoint>;
+
+    /// Opens the way to a VM's VNC display. What is allowed of the ways that exist is tried in the
+    /// order of [`DisplaySource::reach`](crate::endpoint::DisplaySource::reach). Any number may
+    /// be open at a time.
+    ///
+    /// # Errors
+    /// See [`EndpointError`]. Where there are several ways, the kind is that of the likeliest to
+    /// pass by trying again, and the text tells of each of them.
+    ///
+    /// # Cancel safety
+    /// If dropped, nothing stays open.
+    async fn open_display(&self, _display: &ConsoleId) -> Result<DisplayLine, EndpointError> {
+        let detail = "this hypervisor has no displays";
+        Err(EndpointError::Unsupported(detail.to_owned()))
+    }
 
     /// Puts a break on a serial line by the VM's monitor, for endpoints that cannot do so
     /// themselves.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use vmconsole_agent::core::id::VmUuid;
-use vmconsole_agent::endpoint::{DirectEndpoints, DirectRules, TcpRule};
+use vmconsole_agent::endpoint::{DirectEndpoints, DirectRules, Reach, TcpRule};
 use vmconsole_agent::hypervisor::qemu::{QemuConfig, QemuHypervisor};
 use vmconsole_agent::hypervisor::{Hypervisor, Inventory};
 use vmconsole_agent::shutdown::Tasks;
@@ -38,10 +38,15 @@ pub(crate) struct Host {
 impl Host {
     /// Watches a directory, and the socket `listed` beside it.
     pub(crate) fn start() -> Self {
+        Self::reaching(&Reach::ALL)
+    }
+
+    /// The same, and displays are reached by these ways alone.
+    pub(crate) fn reaching(reach: &[Reach]) -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("qmp")).unwrap();
         let tasks = Tasks::new();
-        let hypervisor = provider(root.path(), &tasks);
+        let hypervisor = provider(root.path(), &tasks, reach);
         Self {
             hypervisor,
             root,
@@ -54,7 +59,7 @@ impl Host {
         self.tasks.close();
         assert!(self.tasks.drained(SOON).await);
         self.tasks = Tasks::new();
-        self.hypervisor = provider(self.root.path(), &self.tasks);
+        self.hypervisor = provider(self.root.path(), &self.tasks, &Reach::ALL);
     }
 
     /// Where a socket of this name in the directory is.
@@ -80,13 +85,14 @@ impl Host {
     }
 }
 
-fn provider(root: &Path, tasks: &Tasks) -> Arc<QemuHypervisor> {
+fn provider(root: &Path, tasks: &Tasks, reach: &[Reach]) -> Arc<QemuHypervisor> {
     let config = QemuConfig {
         directory: root.join("qmp"),
         sockets: vec![root.join("listed")],
         owners: Vec::new(),
         greeting_timeout: Duration::from_millis(500),
         command_timeout: Duration::from_secs(10),
+        reach: reach.to_vec(),
     };
     let rules = DirectRules {
         directories: vec![root.to_owned()],

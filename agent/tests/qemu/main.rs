@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod attach;
+mod displays;
 mod effects;
+mod greeted;
 mod host;
 mod identity;
 mod lives;

@@ -3,12 +3,12 @@
 use super::super::facts::{ConsoleFacts, PathFacts, Seen};
 use super::super::finding::{Code, Finding, age, length};
 use super::super::path::{NodeKind, Objection};
-use super::shell_word;
+use super::{display, shell_word};
 use crate::console::Availability;
 use crate::endpoint::{Direct, Source, TcpDenial};
 
 /// What libvirt says to whoever came by its read-only socket (`virReportRestrictedError`).
-const READ_ONLY: &str = "read only access";
+pub(super) const READ_ONLY: &str = "read only access";
 
 /// The group of root: nobody is told to join it, since much more than a console is writable
 /// for it.
@@ -23,6 +23,7 @@ pub(super) fn rules(facts: &ConsoleFacts, seen: &Seen) -> Option<Finding> {
         Availability::Waiting => waiting(facts, seen),
         Availability::HeldByOther => held(facts, seen),
         Availability::Denied => denied(facts, seen),
+        Availability::Unsupported if is_display(seen) => display::unsupported(&state.detail),
         Availability::Unsupported => Finding::problem(
             Code::TypeUnsupported,
             "this console cannot be served",
@@ -37,9 +38,21 @@ pub(super) fn rules(facts: &ConsoleFacts, seen: &Seen) -> Option<Finding> {
 /// What will keep the agent from a console that it does not hold now.
 fn foreseen(facts: &ConsoleFacts, seen: &Seen) -> Option<Finding> {
     let path = seen.path.as_ref()?;
+    match &seen.status.device.source {
+        Source::Display(source) => display::foreseen(source, path, &facts.agent),
+        _ => foreseen_at(path, &facts.agent),
+    }
+}
+
+/// What will keep the agent from what is at this path.
+pub(super) fn foreseen_at(path: &PathFacts, agent: &str) -> Option<Finding> {
     path.objection.as_ref()?;
     let detail = "the console is not attached now, and will not be";
-    Some(of_path(path, &facts.agent, detail))
+    Some(of_path(path, agent, detail))
+}
+
+const fn is_display(seen: &Seen) -> bool {
+    matches!(seen.status.device.source, Source::Display(_))
 }
 
 fn waiting(facts: &ConsoleFacts, seen: &Seen) -> Finding {
@@ -89,7 +102,7 @@ fn held(facts: &ConsoleFacts, seen: &Seen) -> Finding {
             "{leave}; {then}. Nobody can be displaced from {}",
             a_kind(direct)
         ),
-        Source::Unserved(_) => leave,
+        Source::Display(_) | Source::Unserved(_) => leave,
     };
     Finding::problem(Code::HeldByOther, summary)
         .evidence(evidence)
@@ -108,6 +121,7 @@ fn denied(facts: &ConsoleFacts, seen: &Seen) -> Finding {
     let detail = &seen.status.state.detail;
     let agent = &facts.agent;
     match (&seen.status.device.source, &seen.path) {
+        (Source::Display(source), path) => display::denied(source, path.as_ref(), agent, detail),
         (Source::Direct(Direct::Tcp(_)), _) => of_tcp(detail),
         (Source::Direct(_), Some(path)) => of_path(path, agent, detail),
         (Source::Direct(_), None) => {
@@ -130,7 +144,7 @@ fn denied(facts: &ConsoleFacts, seen: &Seen) -> Finding {
     }
 }
 
-fn of_tcp(detail: &str) -> Finding {
+pub(super) fn of_tcp(detail: &str) -> Finding {
     let (summary, next) = match TcpDenial::told_by(detail) {
         Some(TcpDenial::Address) => (
             "the configuration keeps the agent from this TCP address",
@@ -154,7 +168,7 @@ fn of_tcp(detail: &str) -> Finding {
         .next(next)
 }
 
-fn of_path(path: &PathFacts, agent: &str, detail: &str) -> Finding {
+pub(super) fn of_path(path: &PathFacts, agent: &str, detail: &str) -> Finding {
     let evidence = format!("{}; {detail}", path.evidence);
     let is_unsafe = |summary: String, next: String| {
         Finding::problem(Code::UnsafePath, summary)

@@ -3,6 +3,7 @@
 //! What is nearer to the agent is looked at first: what keeps it from the console makes
 //! everything behind that unknown, so the guest is only judged where its output arrives.
 
+mod display;
 mod endpoint;
 mod guest;
 
@@ -38,7 +39,12 @@ fn of_console(facts: &ConsoleFacts, seen: &Seen) -> Vec<Finding> {
         return findings;
     }
     findings.extend(endpoint::rules(facts, seen));
-    if findings.is_empty() {
+    if !findings.is_empty() {
+        return findings;
+    }
+    if let Source::Display(source) = &seen.status.device.source {
+        findings.push(display::rules(facts, seen, source));
+    } else {
         findings.extend(wedged(facts, seen));
         findings.extend(guest::rules(facts, seen));
     }
@@ -52,7 +58,16 @@ fn not_there(facts: &ConsoleFacts) -> Finding {
         .iter()
         .map(|device| device.alias.as_str())
         .collect();
-    if has.is_empty() {
+    let has = match has.is_empty() {
+        true => "none".to_owned(),
+        false => has.join(", "),
+    };
+    let displays = vm.consoles.iter().any(|it| it.kind == ConsoleKind::Vnc);
+    let wants = |prefix| (facts.wanted.as_ref()).is_some_and(|it| it.as_str().starts_with(prefix));
+    if wants("vnc") && !displays {
+        return display::none(vm, &has);
+    }
+    if facts.wanted.is_none() || vm.consoles.is_empty() {
         let summary = "the VM has no serial or virtio console";
         let next = format!(
             "add one to its definition (virsh edit {}): <serial type='pty'/> for a serial port, \
@@ -60,12 +75,16 @@ fn not_there(facts: &ConsoleFacts) -> Finding {
              -serial unix:/run/vmconsole/NAME.sock,server=on,wait=off. It comes with the next start",
             shell_word(vm)
         );
-        return Finding::problem(Code::NoConsoleDevice, summary).next(next);
+        let finding = Finding::problem(Code::NoConsoleDevice, summary).next(next);
+        return match displays {
+            true => finding.evidence(format!("it has: {has}")),
+            false => finding,
+        };
     }
     let wanted = facts.wanted.as_ref().map_or("", Alias::as_str);
     let summary = format!("the VM has no console \"{wanted}\"");
     Finding::problem(Code::NoSuchConsole, summary)
-        .evidence(format!("it has: {}", has.join(", ")))
+        .evidence(format!("it has: {has}"))
         .next("use one of those; a console that was added to its definition comes with the VM's next start")
 }
 
@@ -78,6 +97,7 @@ fn hypervisor_lost(trouble: &str) -> Finding {
 fn unserved(device: &ConsoleDevice, why: &str) -> Finding {
     let summary = format!("a console of type \"{}\" cannot be served", device.backend);
     let element = match device.kind {
+        ConsoleKind::Vnc => return display::unsupported(why),
         ConsoleKind::Serial => "<serial type='pty'/>",
         ConsoleKind::Virtio => "<console type='pty'><target type='virtio'/></console>",
         ConsoleKind::Channel => "<channel type='unix'> with a target of type virtio",
@@ -130,7 +150,7 @@ fn wedged(facts: &ConsoleFacts, seen: &Seen) -> Option<Finding> {
             "see whether the guest is alive: vmconsolectl break {} --sysrq h; where its kernel answers, what reads the console hangs",
             shell_word(&facts.vm)
         ),
-        ConsoleKind::Virtio | ConsoleKind::Channel => {
+        ConsoleKind::Virtio | ConsoleKind::Channel | ConsoleKind::Vnc => {
             "see whether the guest is alive by another console or the network; the program that has the console open in the guest does not read".to_owned()
         }
     };
@@ -173,6 +193,7 @@ fn device_in_guest(vm: &Vm, device: &ConsoleDevice) -> String {
         ConsoleKind::Serial => format!("ttyS{index}"),
         ConsoleKind::Virtio => format!("hvc{index}"),
         ConsoleKind::Channel => "the channel's port".to_owned(),
+        ConsoleKind::Vnc => "the screen".to_owned(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Facts about a console that works, for the tests of each subject to change.
 
+mod display;
 mod endpoint;
 mod guest;
 mod vm;

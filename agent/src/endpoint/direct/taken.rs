@@ -1,6 +1,6 @@
 //! Waits until QEMU took a connection, and leaves its queue if it does not.
 //!
-//! QEMU serves one client of a socket. A second one connects all the same, into the listener's
+//! QEMU serves one client of a console's socket. A second one connects all the same, into the listener's
 //! queue, and hears nothing until the first has left. So a connection counts only once QEMU
 //! accepted it.
 
@@ -23,6 +23,15 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// When it is worth asking who else is connected, though nobody was before.
 const ASK_WHO: Duration = Duration::from_millis(40);
+
+/// How many clients QEMU serves at a time on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clients {
+    /// One: a chardev.
+    One,
+    /// Any number: a display.
+    Many,
+}
 
 /// What became of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

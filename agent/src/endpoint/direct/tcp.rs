@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use self::denial::TcpDenial;
 use super::diag::{tcp_accepted_at, tcp_between, tcp_listening_on, tcp_waiting_at};
 use super::far::TcpEnds;
-use super::taken::{Taken, closed_it, taken};
+use super::taken::{Clients, Taken, closed_it, taken};
 use super::{DirectRules, TcpRule};
 use crate::endpoint::{EndpointError, TcpAddress};
 
@@ -34,7 +34,7 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// Connects to `address`, and tells both ends if both are on this host.
+/// Connects to `address`, on which `clients` are served, and tells both ends if both are on this host.
 ///
 /// # Errors
 /// [`EndpointError`].
@@ -44,10 +44,11 @@ const KEEPALIVE_RETRIES: u32 = 3;
 pub(super) async fn open(
     rules: &DirectRules,
     address: &TcpAddress,
+    clients: Clients,
 ) -> Result<(OwnedFd, Option<TcpEnds>), EndpointError> {
     let mut last = None;
     for place in resolve(rules.tcp, address).await? {
-        match open_one(rules, place).await {
+        match open_one(rules, place, clients).await {
             // Another of the name's addresses may be the one.
             Err(error @ (EndpointError::NotReady(_) | EndpointError::Unreachable(_))) => {
                 last = Some(error);
@@ -73,10 +74,11 @@ pub(super) async fn other_connection(rules: &DirectRules, address: &TcpAddress) 
 async fn open_one(
     rules: &DirectRules,
     place: SocketAddr,
+    clients: Clients,
 ) -> Result<(OwnedFd, Option<TcpEnds>), EndpointError> {
     let local = place.ip().is_loopback();
     if local {
-        before(rules, place)?;
+        before(rules, place, clients)?;
     }
     let stream = connect(place).await?;
     if !local {
@@ -84,7 +86,10 @@ async fn open_one(
     }
     let ours = stream.local_addr().map_err(|error| failed(place, &error))?;
     let theirs = || Ok(tcp_between(place, ours)?.inode);
-    let held = || client_of(place).map(described);
+    let held = || match clients {
+        Clients::One => client_of(place).map(described),
+        Clients::Many => None,
+    };
     let name = format!("tcp {place}");
     if taken(&stream, &name, theirs, held).await? == Taken::Unknown {
         return Err(TcpDenial::unseen(place));
@@ -145,7 +150,7 @@ fn plain_host(host: &str) -> &str {
 }
 
 /// Refuses what need not be connected to in order to know that it is refused.
-fn before(rules: &DirectRules, place: SocketAddr) -> Result<(), EndpointError> {
+fn before(rules: &DirectRules, place: SocketAddr, clients: Clients) -> Result<(), EndpointError> {
     let listeners = tcp_listening_on(place).map_err(|_| TcpDenial::unseen(place))?;
     if listeners.is_empty() {
         let detail = format!("tcp {place}: nobody listens there");
@@ -155,7 +160,9 @@ fn before(rules: &DirectRules, place: SocketAddr) -> Result<(), EndpointError> {
     if let Some(listener) = foreign {
         return Err(TcpDenial::listener(place, listener.user));
     }
-    if let Some(client) = client_of(place) {
+    if clients == Clients::One
+        && let Some(client) = client_of(place)
+    {
         let detail = format!("tcp {place}: {}", described(client));
         return Err(EndpointError::HeldByOther(detail));
     }

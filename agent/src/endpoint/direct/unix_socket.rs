@@ -20,7 +20,7 @@ use super::DirectRules;
 use super::counters::Counters;
 use super::diag::{LISTEN, UnixSocket, unix_by_inode, unix_connections};
 use super::path::{self, Found, Wanted};
-use super::taken::{Taken, taken};
+use super::taken::{Clients, Taken, taken};
 use crate::endpoint::EndpointError;
 
 /// How long what was found out about all sockets of the host is used for the next console: when
@@ -47,7 +47,7 @@ impl RecentSockets {
     }
 }
 
-/// Connects to the socket at `path`, and tells QEMU's end of it by its inode, if the kernel
+/// Connects to the socket at `path`, on which `clients` are served, and tells QEMU's end of it by its inode, if the kernel
 /// tells.
 ///
 /// # Errors
@@ -60,10 +60,11 @@ pub(super) async fn open(
     path: &Path,
     recent: &RecentSockets,
     unverified: &AtomicU64,
+    clients: Clients,
 ) -> Result<(OwnedFd, Option<u32>), EndpointError> {
     let found = path::find(rules, path, Wanted::Socket)?;
     match recent.get() {
-        Ok(sockets) => before(rules, &found, &sockets)?,
+        Ok(sockets) => before(rules, &found, &sockets, clients)?,
         Err(error) => tracing::debug!(%error, "the kernel does not tell who is connected"),
     }
     let (socket, peer) = connected(&found).map_err(|errno| failed(&found, errno))?;
@@ -72,7 +73,11 @@ pub(super) async fn open(
     }
     let name = path.display().to_string();
     let theirs = || their_end(&socket);
-    let taken = taken(&socket, &name, theirs, || other_client(&found)).await?;
+    let held = || match clients {
+        Clients::One => other_client(&found),
+        Clients::Many => None,
+    };
+    let taken = taken(&socket, &name, theirs, held).await?;
     Ok(match taken {
         Taken::By(theirs) => (socket, Some(theirs)),
         Taken::Unknown => {
@@ -89,7 +94,12 @@ pub(super) fn other_connection(rules: &DirectRules, path: &Path) -> Option<u32> 
 }
 
 /// Refuses what need not be connected to in order to know that it is refused.
-fn before(rules: &DirectRules, found: &Found, sockets: &[UnixSocket]) -> Result<(), EndpointError> {
+fn before(
+    rules: &DirectRules,
+    found: &Found,
+    sockets: &[UnixSocket],
+    clients: Clients,
+) -> Result<(), EndpointError> {
     let here = |socket: &&UnixSocket| socket.is_at(found.identity(), found.path());
     let listens = sockets.iter().filter(here).find(|it| it.state == LISTEN);
     if let Some(user) = listens.and_then(|listener| listener.user)
@@ -98,7 +108,8 @@ fn before(rules: &DirectRules, found: &Found, sockets: &[UnixSocket]) -> Result<
         return Err(wrong_listener(found, user));
     }
     // Asked once more: a moment ago it may have been us.
-    if client_of(found, sockets).is_some()
+    if clients == Clients::One
+        && client_of(found, sockets).is_some()
         && let Some(who) = other_client(found)
     {
         let detail = format!("{}: {who}", found.path().display());

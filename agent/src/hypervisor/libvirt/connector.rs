@@ -325,8 +325,7 @@ impl Following {
             let (shared, connection) = (Arc::clone(shared), Arc::clone(&self.unit.calls));
             self.reads.push(Box::pin(async move {
                 let known = Arc::clone(&shared);
-                let read =
-                    move || reader::read(&connection, vm, &known.config.channels, &known.resets);
+                let read = move || reader::read(&connection, vm, &known.config, &known.resets);
                 (vm, shared.calls.call(Some(vm), "read a VM", read).await)
             }));
         }

@@ -30,6 +30,28 @@ pub(super) fn opening(error: &LibvirtError) -> EndpointError {
     }
 }
 
+/// What an error says that came of opening a display.
+pub(super) fn display(error: &LibvirtError) -> EndpointError {
+    let text = error.message.clone();
+    match error.code {
+        code::OPERATION_INVALID => EndpointError::NotRunning,
+        code::NO_DOMAIN => EndpointError::NotFound(text),
+        _ if is_denied(error) => EndpointError::Denied(text),
+        code::NO_SUPPORT
+        | code::CONFIG_UNSUPPORTED
+        | code::ARGUMENT_UNSUPPORTED
+        | code::OPERATION_UNSUPPORTED => EndpointError::Unsupported(text),
+        code::INTERNAL_ERROR if text.contains("No graphics backend") => {
+            EndpointError::NotFound(text)
+        }
+        // What QEMU itself refuses.
+        code::INTERNAL_ERROR if text.contains("unable to execute QEMU command") => {
+            EndpointError::Unsupported(text)
+        }
+        _ => EndpointError::Unreachable(text),
+    }
+}
+
 /// Whether an error says that the agent lacks a permission.
 pub(super) fn is_denied(error: &LibvirtError) -> bool {
     match error.code {
@@ -164,6 +186,47 @@ mod tests {
         ];
         for (code, domain, errno, message, meaning) in cases {
             let got = opening(&error(code, domain, errno, message)).to_string();
+            assert!(got.starts_with(meaning), "{message}: {got}");
+        }
+    }
+
+    /// Messages as libvirt 9.0 has them.
+    #[test]
+    fn each_error_of_a_display_has_its_meaning() {
+        let cases = [
+            (55, 10, "domain is not running", "the VM is not running"),
+            (42, 10, "Domain not found", "no such console"),
+            (1, 10, "No graphics backend with index 7", "no such console"),
+            (29, 10, "read only access prevents", "permission denied"),
+            (88, 55, "access denied", "permission denied"),
+            (3, 7, "this function is not supported", "not supported"),
+            (
+                74,
+                7,
+                "fd passing is not supported by this connection",
+                "not supported",
+            ),
+            (
+                1,
+                10,
+                "unable to execute QEMU command 'add_client': refused",
+                "not supported",
+            ),
+            (
+                1,
+                7,
+                "client socket is closed",
+                "the hypervisor did not serve",
+            ),
+            (
+                68,
+                10,
+                "cannot acquire state change lock",
+                "the hypervisor did not serve",
+            ),
+        ];
+        for (code, domain, message, meaning) in cases {
+            let got = display(&error(code, domain, 0, message)).to_string();
             assert!(got.starts_with(meaning), "{message}: {got}");
         }
     }

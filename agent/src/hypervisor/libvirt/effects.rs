@@ -36,7 +36,7 @@ impl LibvirtHypervisor {
         };
         match kind.ok_or_else(|| EffectError::NotFound(console.to_string()))? {
             ConsoleKind::Serial => {}
-            ConsoleKind::Virtio | ConsoleKind::Channel => {
+            ConsoleKind::Virtio | ConsoleKind::Channel | ConsoleKind::Vnc => {
                 let why = format!("{} has no line to break: serial ports have", console.alias);
                 return Err(EffectError::Unsupported(why));
             }

@@ -9,6 +9,7 @@ use super::Shared;
 use super::holder::find_holder;
 use super::stream_endpoint::StreamEndpoint;
 use crate::core::id::ConsoleId;
+use crate::endpoint::display::no_bytes;
 use crate::endpoint::{
     Attachment, Claim, Direct, DirectEndpoints, Endpoint, EndpointError, Holder, OutputSink, Source,
 };
@@ -81,6 +82,7 @@ impl Endpoint for LibvirtEndpoint {
                 self.stream.attach(sink, claim).await
             }
             Source::Direct(direct) => self.attach_direct(&vm, &direct, sink).await,
+            Source::Display(_) => Err(no_bytes()),
             Source::Unserved(why) => Err(EndpointError::Unsupported(why)),
         }
     }
@@ -90,8 +92,9 @@ impl Endpoint for LibvirtEndpoint {
         match source {
             Source::LibvirtConsole => find_holder(vm, self.console.alias.clone()).await,
             Source::Direct(direct) => self.direct.holder(&direct).await,
-            // No client that opens channels is known by its command line.
-            Source::LibvirtChannel | Source::Unserved(_) => None,
+            // No client that opens channels is known by its command line, and a display has as many
+            // as come.
+            Source::LibvirtChannel | Source::Display(_) | Source::Unserved(_) => None,
         }
     }
 }

@@ -146,10 +146,11 @@ fn names(domain: &str, vm: &Vm) -> bool {
         || vm.instance.is_some_and(|run| domain.parse() == Ok(run.0))
 }
 
-/// The console that libvirt opens when none is named: the first, channels aside.
+/// The console that libvirt opens when none is named: the first, channels and displays aside.
 fn default_console(vm: &Vm) -> Option<&Alias> {
     let mut consoles = vm.consoles.iter();
-    let first = consoles.find(|console| console.kind != ConsoleKind::Channel);
+    let first =
+        consoles.find(|console| !matches!(console.kind, ConsoleKind::Channel | ConsoleKind::Vnc));
     first.map(|console| &console.alias)
 }
 

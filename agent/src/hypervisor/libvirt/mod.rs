@@ -7,7 +7,7 @@
 //! | connection | what goes over it | thread |
 //! |---|---|---|
 //! | events | domain events, keepalive | the event loop's |
-//! | calls | list, state, definition, breaks, keys, interrupts | `calls`: at most four in flight, one for each VM |
+//! | calls | list, state, definition, displays, breaks, keys, interrupts | `calls`: at most four in flight, one for each VM |
 //! | one for each picture of a screen | the picture | that of its call |
 //! | one for each attached console | its stream, both ways | output: the event loop's; the rest: the console's own, while it is needed |
 //!
@@ -28,6 +28,7 @@ mod connector;
 mod console_error;
 mod counters;
 mod dirty;
+mod display;
 mod effect_error;
 mod effects;
 mod endpoint;
@@ -65,7 +66,7 @@ use self::resets::Resets;
 use super::{EffectError, Hypervisor, Inventory, Screenshot};
 use crate::core::id::{ConsoleId, VmUuid};
 use crate::core::keys::KeyPress;
-use crate::endpoint::{DirectEndpoints, Endpoint};
+use crate::endpoint::{DirectEndpoints, DisplayLine, Endpoint, EndpointError, Reach};
 use crate::metrics::MetricsError;
 
 /// Where libvirtd is looked for unless the configuration says otherwise.
@@ -91,6 +92,8 @@ pub struct LibvirtConfig {
     pub calls_in_flight: usize,
     /// Which channels are served as consoles: names, or their beginnings with `*` after them.
     pub channels: Vec<String>,
+    /// The ways by which displays may be reached, in the order in which they are tried.
+    pub reach: Vec<Reach>,
 }
 
 impl Default for LibvirtConfig {
@@ -100,6 +103,7 @@ impl Default for LibvirtConfig {
             call_timeout: DEFAULT_CALL_TIMEOUT,
             calls_in_flight: DEFAULT_CALLS_IN_FLIGHT,
             channels: Vec::new(),
+            reach: Reach::ALL.to_vec(),
         }
     }
 }
@@ -173,6 +177,10 @@ impl Hypervisor for LibvirtHypervisor {
             Arc::clone(&self.direct),
             console.clone(),
         ))
+    }
+
+    async fn open_display(&self, display: &ConsoleId) -> Result<DisplayLine, EndpointError> {
+        self.display(display).await
     }
 
     async fn send_break(&self, console: &ConsoleId) -> Result<(), EffectError> {

@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
+use super::LibvirtConfig;
 use super::ffi::{Connection, Domain, LibvirtError, RawState, code};
 use super::resets::Resets;
 use super::xml;
 use crate::core::id::VmUuid;
-use crate::hypervisor::{Vm, VmState};
+use crate::hypervisor::{Vm, VmState, display};
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,10 +33,10 @@ pub(super) fn list(connection: &Connection) -> Result<Vec<VmUuid>, LibvirtError>
 pub(super) fn read(
     connection: &Arc<Connection>,
     vm: VmUuid,
-    channels: &[String],
+    config: &LibvirtConfig,
     resets: &Resets,
 ) -> Result<Reading, LibvirtError> {
-    match read_present(connection, vm, channels, resets) {
+    match read_present(connection, vm, config, resets) {
         Ok(vm) => Ok(Reading::Present(Arc::new(vm))),
         Err(error) if error.code == code::NO_DOMAIN => Ok(Reading::Gone),
         Err(error) => Err(error),
@@ -45,7 +46,7 @@ pub(super) fn read(
 fn read_present(
     connection: &Arc<Connection>,
     uuid: VmUuid,
-    channels: &[String],
+    config: &LibvirtConfig,
     resets: &Resets,
 ) -> Result<Vm, LibvirtError> {
     let domain = Domain::lookup(connection, &uuid.to_string())?;
@@ -58,7 +59,7 @@ fn read_present(
         RawState::Crashed => VmState::Crashed,
         RawState::None => VmState::Unknown,
     };
-    let definition = match xml::parse(&domain.xml()?, channels) {
+    let definition = match xml::parse(&domain.xml()?, &config.channels) {
         Ok(definition) => definition,
         Err(error) => {
             tracing::warn!(vm.uuid = %uuid, error = %error, "the VM's consoles are not known");
@@ -77,12 +78,15 @@ fn read_present(
         tracing::warn!(vm.uuid = %uuid, count = definition.left_out, "consoles were left out");
     }
     let instance = definition.instance.filter(|_| state.has_console());
+    let running = instance.is_some();
+    let consoles = definition.consoles.into_iter();
+    let consoles = consoles.map(|it| display::reached_by(it, &config.reach, running));
     Ok(Vm {
         uuid,
         name: definition.name.into(),
         state,
         instance,
         last_reset: resets.last(uuid, instance),
-        consoles: definition.consoles,
+        consoles: consoles.collect(),
     })
 }

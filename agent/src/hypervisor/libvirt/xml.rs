@@ -1,4 +1,4 @@
-//! What a domain's definition says of its consoles. Pure: text in, facts out.
+//! What a domain's definition says of its consoles and displays. Pure: text in, facts out.
 //!
 //! The text is treated as hostile (names and paths in it are chosen by whoever may define
 //! VMs): its length, depth, and what is kept of it are bounded, a document type is refused,
@@ -8,6 +8,7 @@ mod attribute;
 mod device;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod graphics;
 mod source;
 
 use quick_xml::errors::Error as SyntaxError;
@@ -18,6 +19,7 @@ use quick_xml::reader::Reader;
 use self::attribute::{attribute, push_bounded};
 pub(super) use self::device::CHANNEL_PREFIX;
 use self::device::{Device, MAX_TYPE_BYTES};
+use self::graphics::Graphics;
 use crate::core::id::{InvalidId, VmUuid};
 use crate::hypervisor::{ConsoleDevice, ConsoleKind, Instance};
 
@@ -25,7 +27,7 @@ use crate::hypervisor::{ConsoleDevice, ConsoleKind, Instance};
 const MAX_DEPTH: usize = 64;
 /// The longest VM name that is kept, in bytes.
 const MAX_NAME_BYTES: usize = 1024;
-/// The most consoles that one VM may have, channels included.
+/// The most consoles that one VM may have, channels and displays included.
 const MAX_CONSOLES: usize = 64;
 
 /// What a definition says.
@@ -78,6 +80,7 @@ enum Tag {
     Serial,
     Console,
     Channel,
+    Graphics,
     Input,
     Other,
 }
@@ -93,6 +96,10 @@ struct State<'a> {
     uuid: String,
     instance: Option<Instance>,
     device: Device,
+    graphics: Graphics,
+    /// How many graphics devices there were, and how many of them were VNC displays.
+    graphics_seen: u32,
+    displays: u32,
     serials: usize,
     virtios: usize,
     keyboard: bool,
@@ -150,7 +157,12 @@ impl State<'_> {
             ([Tag::Domain, Tag::Devices], "serial") => Tag::Serial,
             ([Tag::Domain, Tag::Devices], "console") => Tag::Console,
             ([Tag::Domain, Tag::Devices], "channel") => Tag::Channel,
+            ([Tag::Domain, Tag::Devices], "graphics") => Tag::Graphics,
             ([Tag::Domain, Tag::Devices], "input") => Tag::Input,
+            ([Tag::Domain, Tag::Devices, Tag::Graphics], name) => {
+                self.graphics.child(name, start)?;
+                Tag::Other
+            }
             (
                 [
                     Tag::Domain,
@@ -173,6 +185,7 @@ impl State<'_> {
                 self.keyboard |= attribute(start, "type", MAX_TYPE_BYTES)? == "keyboard";
             }
             Tag::Serial | Tag::Console | Tag::Channel => self.device = Device::open(start)?,
+            Tag::Graphics => self.graphics = Graphics::open(start)?,
             _ => {}
         }
         self.path.push(tag);
@@ -203,8 +216,20 @@ impl State<'_> {
                     self.take(device.channel());
                 }
             }
+            Some(Tag::Graphics) => self.end_graphics(),
             Some(Tag::Domain) => self.complete = true,
             _ => {}
+        }
+    }
+
+    fn end_graphics(&mut self) {
+        let index = self.graphics_seen;
+        self.graphics_seen += 1;
+        let graphics = std::mem::take(&mut self.graphics);
+        if graphics.is_vnc() {
+            let number = self.displays;
+            self.displays += 1;
+            self.take(graphics.display(number, index));
         }
     }
 

@@ -105,7 +105,7 @@ fn tcp(rest: &str, address: Option<&SocketAddress>, telnet: bool) -> Result<Dire
 }
 
 /// A host to connect to: every address of this host is the loopback's.
-fn host_of(host: &str) -> Option<String> {
+pub(super) fn host_of(host: &str) -> Option<String> {
     let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
     let bare = bare.unwrap_or(host);
     let plain =
@@ -133,7 +133,8 @@ fn listening(rest: &str) -> Result<&str, String> {
     })
 }
 
-fn absolute(path: &str) -> Result<PathBuf, String> {
+/// A path of QEMU's that says where it leads whoever asks.
+pub(super) fn absolute(path: &str) -> Result<PathBuf, String> {
     if path.len() > MAX_PATH_BYTES || path.contains('\0') {
         return Err("QEMU told no path that could be used".to_owned());
     }

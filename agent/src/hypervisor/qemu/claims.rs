@@ -246,7 +246,8 @@ fn is_one_qemu(one: &(Arc<Facts>, Peer), other: &(Arc<Facts>, Peer)) -> bool {
 impl View {
     fn list(&mut self, path: &Path, socket: &Socket, facts: &Arc<Facts>, peer: Peer) {
         let ended = socket.ended;
-        let devices = facts.consoles.iter().map(|console| console.device.clone());
+        let devices = facts.consoles.iter().map(|console| &console.device);
+        let devices = devices.chain(&facts.displays).cloned();
         let vm = Vm {
             uuid: facts.uuid,
             name: Arc::clone(&facts.name),

@@ -155,7 +155,10 @@ pub(super) fn consoles(
         };
         let (prefix, count) = match port.place.kind {
             ConsoleKind::Virtio => ("console", &mut virtios),
-            ConsoleKind::Serial | ConsoleKind::Channel => ("serial", &mut serials),
+            // No model is of the other two.
+            ConsoleKind::Serial | ConsoleKind::Channel | ConsoleKind::Vnc => {
+                ("serial", &mut serials)
+            }
         };
         let Ok(alias) = Alias::new(&format!("{prefix}{count}")) else {
             continue;

@@ -1,16 +1,21 @@
 //! Does to a VM what was ordered, over its monitor. It decides nothing about whether it should.
 
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use super::canvas::Canvas;
 use super::order::Deed;
 use super::qmp::client::{Client, ClientError};
 use super::qmp::command::{
-    AddFd, InjectNmi, KeyValue, QueryFdsets, Screendump, SendBreak, SendKey,
+    AddClient, AddFd, CloseFd, GetFd, InjectNmi, KeyValue, QueryFdsets, Screendump, SendBreak,
+    SendKey,
 };
 use super::qmp::message::RefusalClass;
 use crate::core::keys::{KeyPress, MAX_HOLD, MAX_KEYS};
 use crate::hypervisor::{EffectError, MAX_SCREENSHOT_BYTES};
+
+/// What QEMU calls a connection to its display on the way from one command to the next.
+const DISPLAY_FD: &str = "vmconsole-display";
 
 /// Does `deed`; a picture is what comes of it, or nothing. The second error is the
 /// connection's, if it is of no use any longer. `canvas` is what this QEMU's pictures go
@@ -27,6 +32,7 @@ pub(super) async fn perform(
         Deed::Break(id) => plain(client.execute(&SendBreak { id }).await),
         Deed::Keys(keys) => plain(client.execute(&press(keys)).await),
         Deed::Nmi => plain(client.execute(&InjectNmi {}).await),
+        Deed::ServeDisplay(end) => serve_display(client, end.as_fd()).await,
         Deed::Screenshot(0) => screenshot(client, canvas).await,
         Deed::Screenshot(_) => {
             let detail = "of a QEMU without libvirt the first screen alone can be had: ask for 0";
@@ -93,6 +99,28 @@ fn press(keys: &KeyPress) -> SendKey {
             .collect(),
         hold_time: u64::try_from(hold).unwrap_or(u64::MAX),
     }
+}
+
+/// Hands QEMU `end` for its first VNC display. Nothing stays behind of one that is refused, and of
+/// one that is not answered at most this one, until the next or the monitor's end.
+async fn serve_display(client: &mut Client, end: BorrowedFd<'_>) -> Result<Vec<u8>, Failure> {
+    let get = GetFd { fdname: DISPLAY_FD };
+    client.execute_with_fd(&get, end).await?;
+    let add = AddClient {
+        protocol: "vnc",
+        fdname: DISPLAY_FD,
+        skipauth: true,
+    };
+    let added = client.execute(&add).await;
+    if let Err(ClientError::Refused { .. }) = added {
+        let close = CloseFd { fdname: DISPLAY_FD };
+        match client.execute(&close).await {
+            // QEMU had taken it before it refused, and closed it.
+            Ok(_) | Err(ClientError::Refused { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    plain(added)
 }
 
 async fn screenshot(client: &mut Client, kept: &mut Option<Canvas>) -> Result<Vec<u8>, Failure> {

@@ -7,10 +7,11 @@ use tokio::sync::watch;
 
 use super::Shared;
 use crate::core::id::ConsoleId;
+use crate::endpoint::display::no_bytes;
 use crate::endpoint::{
     Attachment, Claim, Direct, DirectEndpoints, Endpoint, EndpointError, Holder, OutputSink, Source,
 };
-use crate::hypervisor::{Instance, Inventory};
+use crate::hypervisor::Inventory;
 
 /// One console.
 pub(super) struct QemuEndpoint {
@@ -46,23 +47,15 @@ impl QemuEndpoint {
             .ok_or_else(not_found)?;
         let instance = vm.instance.ok_or(EndpointError::NotRunning)?;
         match &device.source {
-            Source::Direct(direct) if self.lives(instance) => Ok(direct.clone()),
+            Source::Direct(direct) if self.shared.lives(vm.uuid, instance) => Ok(direct.clone()),
             // Its terminal may be somebody else's by now.
             Source::Direct(_) => Err(EndpointError::NotRunning),
+            Source::Display(_) => Err(no_bytes()),
             Source::Unserved(why) => Err(EndpointError::Unsupported(why.clone())),
             Source::LibvirtConsole | Source::LibvirtChannel => Err(EndpointError::Unsupported(
                 "this VM is not libvirt's".to_owned(),
             )),
         }
-    }
-
-    /// Whether the QEMU that was read is still there, as far as that can be seen.
-    fn lives(&self, instance: Instance) -> bool {
-        let routes = self.shared.routes.lock();
-        let peer = routes.get(&self.console.vm).and_then(|route| route.peer);
-        peer.is_some_and(|peer| {
-            peer.instance == instance && peer.process.is_none_or(|process| process.lives())
-        })
     }
 }
 

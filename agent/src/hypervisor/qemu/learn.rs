@@ -1,4 +1,5 @@
-//! Asks a QEMU what it is: its name, its UUID, what it is doing, its consoles. Queries only.
+//! Asks a QEMU what it is: its name, its UUID, what it is doing, its consoles and displays.
+//! Queries only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,14 +8,16 @@ use std::time::{Duration, SystemTime};
 
 use super::chardev;
 use super::devices::{self, Console, MAX_CONSOLES, MAX_LABEL_BYTES, Model, Port};
+use super::displays;
 use super::qmp::client::{Client, ClientError};
 use super::qmp::command::{
-    Chardev, QomGet, QomList, QueryChardev, QueryName, QueryStatus, QueryUuid, SocketAddress,
+    Chardev, QomGet, QomList, QueryChardev, QueryName, QueryStatus, QueryUuid, QueryVnc,
+    QueryVncServers, SocketAddress,
 };
 use super::qmp::message::MessageError;
 use super::qmp::text::printable;
 use crate::core::id::VmUuid;
-use crate::hypervisor::VmState;
+use crate::hypervisor::{ConsoleDevice, VmState};
 
 /// Where devices are looked for.
 const PARENTS: [&str; 3] = [
@@ -45,6 +48,8 @@ pub(super) struct Facts {
     pub(super) last_reset: Option<SystemTime>,
     /// Its consoles.
     pub(super) consoles: Vec<Console>,
+    /// Its VNC displays.
+    pub(super) displays: Vec<ConsoleDevice>,
 }
 
 /// Asks all of it, in at most `limit`. `own` is the identity that its socket gives it.
@@ -77,6 +82,7 @@ async fn ask_all(client: &mut Client, socket: &Path, own: VmUuid) -> Result<Fact
         .unwrap_or_default();
     let status = client.execute(&QueryStatus {}).await?;
     let chardevs = client.execute(&QueryChardev {}).await?;
+    let displays = displays(client, socket).await?;
     let ports = ports(client).await?;
     let addresses = addresses(client, &chardevs).await?;
     Ok(Facts {
@@ -88,6 +94,7 @@ async fn ask_all(client: &mut Client, socket: &Path, own: VmUuid) -> Result<Fact
         passing: status.is_passing(),
         last_reset: client.last_reset(),
         consoles: devices::consoles(ports, &chardevs, &addresses, socket),
+        displays,
     })
 }
 
@@ -134,6 +141,17 @@ async fn ports(client: &mut Client) -> Result<Vec<Port>, ClientError> {
     Ok(ports)
 }
 
+/// The VNC displays; none where QEMU was built without VNC, or answers in a shape of its own.
+async fn displays(client: &mut Client, socket: &Path) -> Result<Vec<ConsoleDevice>, ClientError> {
+    if let Some(servers) = understood(client.execute(&QueryVncServers {}).await)? {
+        return Ok(displays::listed(&servers, socket));
+    }
+    let only = understood(client.execute(&QueryVnc {}).await)?;
+    Ok(only
+        .map(|vnc| displays::only(&vnc, socket))
+        .unwrap_or_default())
+}
+
 /// On which bus a device is, where that matters, and as which number.
 async fn bus(
     client: &mut Client,
@@ -173,8 +191,13 @@ async fn get<A>(client: &mut Client, path: &str, property: &str) -> Result<Optio
 where
     A: serde::de::DeserializeOwned + Send,
 {
-    match client.execute(&QomGet::<A>::new(path, property)).await {
-        // What another QEMU means by this property is of no use here.
+    understood(client.execute(&QomGet::<A>::new(path, property)).await)
+}
+
+/// An answer, or nothing where this QEMU does not know the question, or means another thing by it
+/// than the agent: that is of no use here.
+fn understood<A>(answer: Result<A, ClientError>) -> Result<Option<A>, ClientError> {
+    match answer {
         Err(ClientError::Message(MessageError::Answer(_))) => Ok(None),
         answer => granted(answer),
     }

@@ -27,6 +27,8 @@ mod claims;
 mod connect;
 mod counters;
 mod devices;
+mod display;
+mod displays;
 mod effect;
 mod endpoint;
 mod identity;
@@ -60,10 +62,10 @@ use self::counters::Counters;
 use self::endpoint::QemuEndpoint;
 use self::learn::Facts;
 use self::order::{Deed, Order, Target};
-use super::{ConsoleKind, EffectError, Hypervisor, Inventory, Screenshot};
+use super::{ConsoleKind, EffectError, Hypervisor, Instance, Inventory, Screenshot};
 use crate::core::id::{ConsoleId, VmUuid};
 use crate::core::keys::KeyPress;
-use crate::endpoint::{DirectEndpoints, Endpoint};
+use crate::endpoint::{DirectEndpoints, DisplayLine, Endpoint, EndpointError, Reach};
 use crate::metrics::MetricsError;
 use crate::shutdown::Tasks;
 
@@ -91,6 +93,8 @@ pub struct QemuConfig {
     pub greeting_timeout: Duration,
     /// How long a command may take before it is given up.
     pub command_timeout: Duration,
+    /// The ways by which displays may be reached, in the order in which they are tried.
+    pub reach: Vec<Reach>,
 }
 
 /// What the parts share.
@@ -100,6 +104,17 @@ struct Shared {
     tasks: Tasks,
     /// The way to each VM's monitor.
     routes: Mutex<BTreeMap<VmUuid, Route>>,
+}
+
+impl Shared {
+    /// Whether the QEMU that was read is still there, as far as that can be seen.
+    fn lives(&self, vm: VmUuid, instance: Instance) -> bool {
+        let routes = self.routes.lock();
+        let peer = routes.get(&vm).and_then(|route| route.peer);
+        peer.is_some_and(|peer| {
+            peer.instance == instance && peer.process.is_none_or(|process| process.lives())
+        })
+    }
 }
 
 /// The way to one VM's monitor.
@@ -177,14 +192,19 @@ impl QemuHypervisor {
 /// The label of a console's chardev, if the console is a line that a break can be put on:
 /// QEMU takes the command for any chardev, and a virtio console forgets it.
 fn line(facts: &Facts, console: &ConsoleId) -> Result<String, EffectError> {
-    let mut consoles = facts.consoles.iter();
-    match consoles.find(|known| known.device.alias == console.alias) {
-        None => Err(EffectError::NotFound(console.to_string())),
-        Some(known) if known.device.kind == ConsoleKind::Serial => Ok(known.label.clone()),
-        Some(_) => Err(EffectError::Unsupported(format!(
+    let no_line = || {
+        EffectError::Unsupported(format!(
             "{} is no serial line: there is no break on it",
             console.alias
-        ))),
+        ))
+    };
+    let mut consoles = facts.consoles.iter();
+    let mut displays = facts.displays.iter();
+    match consoles.find(|known| known.device.alias == console.alias) {
+        None if displays.any(|it| it.alias == console.alias) => Err(no_line()),
+        None => Err(EffectError::NotFound(console.to_string())),
+        Some(known) if known.device.kind == ConsoleKind::Serial => Ok(known.label.clone()),
+        Some(_) => Err(no_line()),
     }
 }
 
@@ -201,6 +221,10 @@ impl Hypervisor for QemuHypervisor {
             self.inventory.clone(),
             console.clone(),
         ))
+    }
+
+    async fn open_display(&self, display: &ConsoleId) -> Result<DisplayLine, EndpointError> {
+        self.display(display).await
     }
 
     async fn send_break(&self, console: &ConsoleId) -> Result<(), EffectError> {

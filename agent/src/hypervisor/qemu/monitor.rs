@@ -34,7 +34,7 @@ use super::process::Process;
 use super::qmp::client::{Client, ClientError};
 use crate::core::id::VmUuid;
 use crate::hypervisor::backoff::{Backoff, LONGEST_SOCKET};
-use crate::hypervisor::{EffectError, Instance};
+use crate::hypervisor::{EffectError, Instance, display};
 
 /// Events that come within this time of each other are one reason to ask.
 const JOINED: Duration = Duration::from_millis(20);
@@ -252,6 +252,10 @@ impl Monitor {
         let own = self.own.unwrap_or_else(|| identity::of_path(&self.path));
         match learn(client, &self.path, own, self.shared.config.command_timeout).await {
             Ok(mut facts) => {
+                let reach = &self.shared.config.reach;
+                let displays = std::mem::take(&mut facts.displays).into_iter();
+                let displays = displays.map(|it| display::reached_by(it, reach, true));
+                facts.displays = displays.collect();
                 self.last_reset = facts.last_reset.or(self.last_reset);
                 facts.last_reset = self.last_reset;
                 let (uuid, instance) = (facts.uuid, peer.instance);

@@ -1,5 +1,6 @@
 //! What is to be done to a QEMU, on its way to the task that has its monitor.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -22,7 +23,7 @@ pub(super) struct Target {
 }
 
 /// What is to be done.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Deed {
     /// A break on the line of the chardev of this label.
     Break(String),
@@ -32,6 +33,8 @@ pub(super) enum Deed {
     Nmi,
     /// A picture of this screen; it is the answer.
     Screenshot(u32),
+    /// The first VNC display is to serve this end of a connection, and to ask for nothing.
+    ServeDisplay(OwnedFd),
 }
 
 /// Something to be done, and whom to tell how it went.

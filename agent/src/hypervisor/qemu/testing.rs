@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{QemuConfig, QemuHypervisor};
-use crate::endpoint::{DirectEndpoints, DirectRules, TcpRule};
+use crate::endpoint::{DirectEndpoints, DirectRules, Reach, TcpRule};
 use crate::shutdown::Tasks;
 
 /// A provider of this directory and these sockets that runs among `tasks`.
@@ -20,6 +20,7 @@ pub(crate) fn started(
         owners: Vec::new(),
         greeting_timeout: Duration::from_millis(300),
         command_timeout: Duration::from_millis(500),
+        reach: Reach::ALL.to_vec(),
     };
     let rules = DirectRules {
         directories: Vec::new(),

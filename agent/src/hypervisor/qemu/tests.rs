@@ -446,6 +446,51 @@ async fn what_is_no_trustworthy_socket_is_reported_and_left_alone() {
 }
 
 #[tokio::test]
+async fn a_display_that_takes_no_connection_is_reached_by_nothing_that_stays_behind() {
+    let host = Host::start();
+    host.make_directory();
+    let (asked, mut was_asked) = mpsc::channel::<String>(64);
+    let _peer = host.serve("a", move |mut stream, _| {
+        let asked = asked.clone();
+        async move {
+            greet(&mut stream).await?;
+            loop {
+                let (name, id) = hear(&mut stream).await?;
+                let answer = match name.as_str() {
+                    "query-vnc-servers" => r#"[{"id": "default", "server": []}]"#.to_owned(),
+                    "add_client" => {
+                        let error = r#"{"class": "CommandNotFound", "desc": "no such thing"}"#;
+                        let reply = format!(r#"{{"error": {error}, "id": {id}}}"#);
+                        stream.get_mut().write_all(reply.as_bytes()).await?;
+                        continue;
+                    }
+                    "getfd" | "closefd" => {
+                        asked.send(name.clone()).await.unwrap();
+                        "{}".to_owned()
+                    }
+                    _ => answer(1, &name),
+                };
+                tell(&mut stream, &answer, &id).await?;
+            }
+        }
+    });
+    let served = host.until(|now| now.vms.contains_key(&vm(1))).await;
+    let consoles = &served.vms[&vm(1)].consoles;
+    let aliases: Vec<_> = consoles.iter().map(|it| it.alias.as_str()).collect();
+    assert_eq!(aliases, ["serial0", "vnc0"]);
+    let display = ConsoleId {
+        vm: vm(1),
+        alias: consoles[1].alias.clone(),
+    };
+    let refused = host.hypervisor.open_display(&display).await;
+    let expected = EndpointError::Unsupported("no such thing".to_owned());
+    assert_eq!(refused.unwrap_err(), expected);
+    assert_eq!(was_asked.try_recv().as_deref(), Ok("getfd"));
+    assert_eq!(was_asked.try_recv().as_deref(), Ok("closefd"));
+    assert!(was_asked.try_recv().is_err());
+}
+
+#[tokio::test]
 async fn a_stop_ends_everything() {
     let host = Host::start();
     host.make_directory();

@@ -83,7 +83,7 @@ async fn a_port_of_another_user_is_not_connected_to() {
     let address = at("127.0.0.1", listener.local_addr().unwrap().port());
     let mut rules = rules(TcpRule::Loopback);
     rules.owners = vec![geteuid().as_raw() + 1];
-    let error = open(&rules, &address).await.unwrap_err();
+    let error = open(&rules, &address, Clients::One).await.unwrap_err();
     assert!(matches!(&error, EndpointError::Denied(it) if it.contains("endpoints.owners")));
     let came = listener.accept().unwrap_err();
     assert_eq!(came.kind(), std::io::ErrorKind::WouldBlock, "nobody came");
@@ -94,13 +94,15 @@ async fn a_port_on_which_nobody_listens_is_not_ready() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = at("localhost", listener.local_addr().unwrap().port());
     drop(listener);
-    let error = open(&rules(TcpRule::Loopback), &address).await.unwrap_err();
+    let error = open(&rules(TcpRule::Loopback), &address, Clients::One)
+        .await
+        .unwrap_err();
     assert!(matches!(error, EndpointError::NotReady(_)), "{error:?}");
 }
 
 /// Opens what must not be opened.
 async fn refused(address: &TcpAddress) -> EndpointError {
-    match open(&rules(TcpRule::Loopback), address).await {
+    match open(&rules(TcpRule::Loopback), address, Clients::One).await {
         Ok(_) => panic!("it was opened"),
         Err(error) => error,
     }
@@ -155,7 +157,9 @@ async fn a_queue_in_which_a_connection_waits_is_not_lengthened() {
     // Now that it takes connections it is served.
     listener.set_nonblocking(false).unwrap();
     let far = std::thread::spawn(move || listener.accept().unwrap().0);
-    let (_ours, ends) = open(&rules(TcpRule::Loopback), &address).await.unwrap();
+    let (_ours, ends) = open(&rules(TcpRule::Loopback), &address, Clients::One)
+        .await
+        .unwrap();
     let far = far.join().unwrap();
     assert_eq!(ends.unwrap().ours, far.peer_addr().unwrap());
 }
@@ -166,7 +170,7 @@ async fn a_qemu_that_closes_while_it_is_attached_is_not_ready() {
     let address = at("127.0.0.1", listener.local_addr().unwrap().port());
     std::thread::spawn(move || while listener.accept().is_ok() {});
     for _ in 0..50 {
-        let opened = open(&rules(TcpRule::Loopback), &address).await;
+        let opened = open(&rules(TcpRule::Loopback), &address, Clients::One).await;
         let ready = !matches!(opened, Err(EndpointError::NotReady(_)));
         assert!(!ready || opened.is_ok(), "{opened:?}");
     }

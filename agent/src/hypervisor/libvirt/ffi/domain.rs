@@ -116,6 +116,12 @@ impl Domain {
         &self.connection
     }
 
+    /// The number of its run, as of when it was looked up; `None` of one that is off.
+    pub(crate) fn id(&self) -> Option<u32> {
+        // SAFETY: the pointer is a domain's as long as this value is there.
+        unsafe { id_of(self.as_ptr()) }
+    }
+
     /// Its name, at most 1 KiB of it.
     pub(crate) fn name(&self) -> String {
         // SAFETY: the domain is alive and owns the string, which is copied.

@@ -32,6 +32,7 @@ mod domain_event;
 mod effect;
 mod error;
 pub(crate) mod event_loop;
+mod graphics;
 mod pace;
 mod registry;
 mod screenshot;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::device::{CHANNEL_PREFIX, MAX_HOST_BYTES, MAX_PATH_BYTES, MAX_TYPE_BYTES};
 use super::{Definition, MAX_CONSOLES, MAX_NAME_BYTES, parse};
-use crate::endpoint::{Direct, Source};
+use crate::endpoint::{Direct, DisplayHandle, DisplaySource, Source};
 use crate::hypervisor::{ConsoleDevice, ConsoleKind};
 
 /// More than the longest of the fixed reasons for not serving a console, in bytes.
@@ -44,6 +44,8 @@ fn check_console(console: &ConsoleDevice, running: bool) {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     assert!(console.backend.len() <= MAX_TYPE_BYTES);
     assert!(console.backend.chars().all(plain));
+    let is_display = matches!(console.source, Source::Display(_));
+    assert_eq!(is_display, console.kind == ConsoleKind::Vnc);
     let is_channel = console.kind == ConsoleKind::Channel;
     if is_channel {
         let name = console.alias.as_str().strip_prefix(CHANNEL_PREFIX);
@@ -60,6 +62,21 @@ fn check_console(console: &ConsoleDevice, running: bool) {
             assert!(!is_channel);
             check_direct(direct, running);
         }
+        Source::Display(display) => check_display(display, console.alias.as_str()),
+    }
+}
+
+fn check_display(display: &DisplaySource, alias: &str) {
+    assert_eq!(alias, format!("vnc{}", display.number));
+    let counted = |index| display.number <= index;
+    assert!(matches!(display.handle, DisplayHandle::Libvirt(index) if counted(index)));
+    if let Some(path) = &display.socket {
+        assert!(path.is_absolute());
+        check_direct(&Direct::Unix(path.clone()), true);
+    }
+    if let Some(address) = &display.address {
+        assert!(!address.telnet);
+        check_direct(&Direct::Tcp(address.clone()), true);
     }
 }
 

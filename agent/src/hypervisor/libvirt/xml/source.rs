@@ -100,19 +100,24 @@ fn tcp(backend: &Backend) -> Result<TcpAddress, String> {
     }
     let port = backend.service.parse().ok().filter(|port| *port > 0);
     let port = port.ok_or("its service is not a port's number: write one from 1 to 65535")?;
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b".:-_%".contains(&b);
-    let host = match backend.host.as_str() {
-        // It listens on every address, of which loopback is the nearest.
-        "" | "0.0.0.0" => "127.0.0.1",
-        "::" => "::1",
-        host if host.len() <= MAX_HOST_BYTES && host.bytes().all(plain) => host,
-        _ => return Err("its host is not an address or a name: write 127.0.0.1".to_owned()),
-    };
+    let host =
+        plain_host(&backend.host).ok_or("its host is not an address or a name: write 127.0.0.1")?;
     Ok(TcpAddress {
         host: host.to_owned(),
         port,
         telnet,
     })
+}
+
+/// Where to connect to what listens at `host`, if that is an address or a name.
+pub(super) fn plain_host(host: &str) -> Option<&str> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b".:-_%".contains(&b);
+    match host {
+        // It listens on every address, of which loopback is the nearest.
+        "" | "0.0.0.0" => Some("127.0.0.1"),
+        "::" => Some("::1"),
+        host => (host.len() <= MAX_HOST_BYTES && host.bytes().all(plain)).then_some(host),
+    }
 }
 
 /// Why a backend of this type is not served, and what to do. The types are those of

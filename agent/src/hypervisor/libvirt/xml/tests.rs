@@ -240,6 +240,10 @@ fn is_bounded(definition: &Definition) -> bool {
         Source::LibvirtConsole | Source::LibvirtChannel => true,
         Source::Unserved(why) => why.len() <= 256 && !why.contains(char::is_control),
         Source::Direct(Direct::Tcp(tcp)) => tcp.port > 0 && tcp.host.len() <= MAX_HOST_BYTES,
+        Source::Display(display) => {
+            let words = display.to_string();
+            words.len() <= MAX_PATH_BYTES + MAX_HOST_BYTES + 64 && !words.contains(char::is_control)
+        }
         Source::Direct(Direct::Unix(path) | Direct::Pty(path)) => {
             let path = path.to_str().unwrap();
             path.len() <= MAX_PATH_BYTES && !path.contains(char::is_control)

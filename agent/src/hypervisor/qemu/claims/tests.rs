@@ -19,6 +19,7 @@ fn answering(number: u128, claimed: bool, process: u64, end: &str) -> Standing {
     let facts = Facts {
         uuid: uuid(number),
         claimed,
+        displays: Vec::new(),
         ends: [end.to_owned()].into(),
         name: "vm".into(),
         state: VmState::Running,

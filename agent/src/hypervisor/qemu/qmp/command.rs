@@ -38,6 +38,11 @@ commands! {
     QueryFdsets => "query-fdsets", Vec<FdSet>;
     AddFd<'_> => "add-fd", FdAdded;
     Screendump<'_> => "screendump", IgnoredAny;
+    QueryVncServers => "query-vnc-servers", Vec<VncServer>;
+    QueryVnc => "query-vnc", Vnc;
+    GetFd<'_> => "getfd", IgnoredAny;
+    CloseFd<'_> => "closefd", IgnoredAny;
+    AddClient<'_> => "add_client", IgnoredAny;
 }
 
 /// Ends the greeting.
@@ -236,6 +241,76 @@ pub(in crate::hypervisor::qemu) struct Screendump<'a> {
     pub(in crate::hypervisor::qemu) filename: &'a str,
 }
 
+/// Asks for the VNC displays (QEMU 2.3 and newer).
+#[derive(Serialize)]
+pub(in crate::hypervisor::qemu) struct QueryVncServers {}
+
+/// A VNC display.
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::hypervisor::qemu) struct VncServer {
+    /// Its id.
+    pub(in crate::hypervisor::qemu) id: String,
+    /// Where it listens.
+    pub(in crate::hypervisor::qemu) server: Vec<VncListener>,
+}
+
+/// Where a VNC display listens.
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::hypervisor::qemu) struct VncListener {
+    /// The address, if it has one.
+    pub(in crate::hypervisor::qemu) host: String,
+    /// The port in decimal digits, or the unix socket's path.
+    pub(in crate::hypervisor::qemu) service: String,
+    /// `unix`, `ipv4`, `ipv6`, …
+    pub(in crate::hypervisor::qemu) family: String,
+    /// Whether it speaks WebSocket.
+    #[serde(default)]
+    pub(in crate::hypervisor::qemu) websocket: bool,
+}
+
+/// Asks for the first VNC display.
+#[derive(Serialize)]
+pub(in crate::hypervisor::qemu) struct QueryVnc {}
+
+/// The first VNC display, as far as it listens.
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::hypervisor::qemu) struct Vnc {
+    /// Whether it does.
+    pub(in crate::hypervisor::qemu) enabled: bool,
+    /// As [`VncListener::host`].
+    pub(in crate::hypervisor::qemu) host: Option<String>,
+    /// As [`VncListener::service`].
+    pub(in crate::hypervisor::qemu) service: Option<String>,
+    /// As [`VncListener::family`].
+    pub(in crate::hypervisor::qemu) family: Option<String>,
+}
+
+/// Gives the monitor a descriptor for its next commands, which goes with this one. One of the
+/// same name takes the place of the one before.
+#[derive(Serialize)]
+pub(in crate::hypervisor::qemu) struct GetFd<'a> {
+    /// What those commands call it.
+    pub(in crate::hypervisor::qemu) fdname: &'a str,
+}
+
+/// Closes a descriptor of [`GetFd`] that no command has taken.
+#[derive(Serialize)]
+pub(in crate::hypervisor::qemu) struct CloseFd<'a> {
+    /// What it is called.
+    pub(in crate::hypervisor::qemu) fdname: &'a str,
+}
+
+/// Has a display serve a descriptor of [`GetFd`], which is taken by it, refused or not.
+#[derive(Serialize)]
+pub(in crate::hypervisor::qemu) struct AddClient<'a> {
+    /// `vnc` for the first VNC display.
+    pub(in crate::hypervisor::qemu) protocol: &'a str,
+    /// What the descriptor is called.
+    pub(in crate::hypervisor::qemu) fdname: &'a str,
+    /// Whether it is let in without authentication.
+    pub(in crate::hypervisor::qemu) skipauth: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,6 +331,13 @@ mod tests {
         let text = r#"{"keys":[{"type":"qcode","data":"ctrl"}],"hold-time":100}"#;
         assert_eq!(json(&keys), text);
         assert_eq!(json(&AddFd { opaque: "x" }), r#"{"opaque":"x"}"#);
+        let add = AddClient {
+            protocol: "vnc",
+            fdname: "x",
+            skipauth: true,
+        };
+        let text = r#"{"protocol":"vnc","fdname":"x","skipauth":true}"#;
+        assert_eq!(json(&add), text);
     }
 
     #[test]

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::client::READ_BYTES;
-use super::command::{Chardev, FdAdded, Name, QomProperty, SocketAddress, Status, Uuid};
+use super::command::{
+    Chardev, FdAdded, Name, QomProperty, SocketAddress, Status, Uuid, Vnc, VncServer,
+};
 use super::frames::{FrameError, Frames, MAX_MESSAGE_BYTES};
 use super::message::{self, Message};
-use crate::endpoint::{Direct, Source};
-use crate::hypervisor::ConsoleKind;
+use crate::endpoint::{Direct, DisplayHandle, Source};
 use crate::hypervisor::qemu::devices::{self, Console, MAX_CONSOLES, MAX_LABEL_BYTES, Model};
+use crate::hypervisor::qemu::displays::{self, MAX_DISPLAYS, MAX_ID_BYTES};
+use crate::hypervisor::{ConsoleDevice, ConsoleKind};
 
 /// More than the longest of the fixed reasons for not serving a console, and than what is kept
 /// of QEMU's own words, in bytes.
@@ -78,6 +81,12 @@ fn check_answer(bytes: &[u8], addresses: &mut BTreeMap<String, SocketAddress>) {
         let labels = ["serial0", "serial1", "charserial0"];
         addresses.extend(labels.map(|label| (label.to_owned(), address.clone())));
     }
+    if let Ok(servers) = message::answer::<Vec<VncServer>>(bytes) {
+        check_displays(&displays::listed(&servers, Path::new(MONITOR)));
+    }
+    if let Ok(vnc) = message::answer::<Vnc>(bytes) {
+        check_displays(&displays::only(&vnc, Path::new(MONITOR)));
+    }
     if let Ok(chardevs) = message::answer::<Vec<Chardev>>(bytes) {
         let consoles = devices::consoles(Vec::new(), &chardevs, addresses, Path::new(MONITOR));
         check_consoles(&consoles);
@@ -96,6 +105,15 @@ fn check_consoles(consoles: &[Console]) {
     }
 }
 
+fn check_displays(displays: &[ConsoleDevice]) {
+    assert!(displays.len() <= MAX_DISPLAYS);
+    for (number, device) in displays.iter().enumerate() {
+        assert_eq!(device.alias.as_str(), format!("vnc{number}"));
+        assert!(matches!(device.source, Source::Display(_)));
+        check_source(&device.source);
+    }
+}
+
 fn check_source(source: &Source) {
     match source {
         Source::Unserved(why) => check_text(why),
@@ -107,6 +125,15 @@ fn check_source(source: &Source) {
             assert!((1..MAX_PLACE_BYTES).contains(&address.host.len()));
             assert!(address.host.is_ascii() && address.port > 0);
             assert!(!address.host.chars().any(char::is_whitespace));
+        }
+        Source::Display(display) => {
+            let plain = |id: &str| id.len() <= MAX_ID_BYTES && !id.contains(char::is_control);
+            assert!(matches!(&display.handle, DisplayHandle::Qemu(id) if plain(id)));
+            let socket = display.socket.clone().map(Direct::Unix);
+            let address = display.address.clone().map(Direct::Tcp);
+            for direct in socket.into_iter().chain(address) {
+                check_source(&Source::Direct(direct));
+            }
         }
         other => assert!(
             matches!(other, Source::Direct(_)),
