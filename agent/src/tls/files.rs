@@ -2,74 +2,27 @@
 //!
 //! TLS 1.3 alone, a client certificate required, HTTP/2 required, and no resumption: a
 //! resumed session would not ask the verifier again, and so let a client in whose
-//! certificate was revoked or removed meanwhile. It refuses a private key that others on
-//! the host can read.
+//! certificate was revoked or removed meanwhile.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
+use rustls::{InconsistentKeys, ServerConfig};
 
-/// The longest certificate or key file that is read, in bytes.
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
-/// Access to a private key's file that nobody needs: writing by the group, and reading
-/// and writing by others. The group may read: that is how a daemon that is not root gets
-/// at a key that root owns.
-const EXPOSED_MODE: u32 = 0o026;
+use crate::pem::{self, PemError};
+
 /// The application protocol, as ALPN names it (RFC 7301): gRPC is HTTP/2.
 const ALPN_HTTP2: &[u8] = b"h2";
 
 /// Why the certificates and the key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file could not be read.
-    #[error("{}: cannot be read; check the path and that the agent's user may read it", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A file is longer than a certificate file can be.
-    #[error("{}: longer than {MAX_FILE_BYTES} bytes, so not a certificate or key; check the path", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A private key that others can get at.
-    #[error("{}: a private key that others may read or write (mode {mode:04o}); run: chmod 0640 {}", path.display(), path.display())]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// A file is not PEM, or has nothing of the sort that it should have.
-    #[error("{}: has no usable {wanted}; write it in PEM, from \"-----BEGIN\" to \"-----END\"", path.display())]
-    NotPem {
-        /// The file.
-        path: PathBuf,
-        /// What it should have.
-        wanted: &'static str,
-    },
-    /// A certificate of the client CA file cannot be used to check others.
-    #[error("{}: certificate {number} in it cannot be a CA; write CA certificates only", path.display())]
-    BadAuthority {
-        /// The file.
-        path: PathBuf,
-        /// Which of its certificates, from 1.
-        number: usize,
-        /// What is wrong with it.
-        source: rustls::Error,
-    },
+    /// A file does not hold what it should.
+    #[error(transparent)]
+    File(#[from] PemError),
     /// The private key is another certificate's.
     #[error("{}: not the private key of the certificate in {}; the first certificate there must be the agent's own", private_key.display(), certificate.display())]
     Mismatch {
@@ -105,8 +58,8 @@ pub fn server_config(
     client_ca: &Path,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let chain = certificates(certificate)?;
-    let key = private_key_of(private_key)?;
+    let chain = pem::certificates(certificate)?;
+    let key = pem::private_key(private_key)?;
     let verifier = client_verifier(client_ca, Arc::clone(&provider))?;
 
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -135,65 +88,10 @@ fn client_verifier(
     path: &Path,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for (index, certificate) in certificates(path)?.into_iter().enumerate() {
-        roots
-            .add(certificate)
-            .map_err(|source| TlsError::BadAuthority {
-                path: path.into(),
-                number: index + 1,
-                source,
-            })?;
-    }
+    let roots = pem::authorities(path)?;
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
         .map_err(TlsError::Verifier)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = read(path, 0)?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    certificates
-        .ok()
-        .filter(|certificates| !certificates.is_empty())
-        .ok_or_else(|| TlsError::NotPem {
-            path: path.into(),
-            wanted: "certificate",
-        })
-}
-
-fn private_key_of(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let pem = read(path, EXPOSED_MODE)?;
-    // The parser's error may quote the file: it is left out.
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::NotPem {
-        path: path.into(),
-        wanted: "private key",
-    })
-}
-
-/// Reads a file, unless its mode has one of the bits of `forbidden_mode`.
-fn read(path: &Path, forbidden_mode: u32) -> Result<Vec<u8>, TlsError> {
-    let unreadable = |source| TlsError::Unreadable {
-        path: path.into(),
-        source,
-    };
-    let file = File::open(path).map_err(unreadable)?;
-    // Of the open file, so that what is checked is what is read.
-    let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
-    if mode & forbidden_mode != 0 {
-        return Err(TlsError::Exposed {
-            path: path.into(),
-            mode,
-        });
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(TlsError::TooLong { path: path.into() });
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -283,7 +181,7 @@ mod tests {
         assert!(refusal(&files).starts_with(&files.certificate.display().to_string()));
 
         let files = Files::new();
-        let long = vec![b'#'; MAX_FILE_BYTES as usize + 1];
+        let long = vec![b'#'; pem::MAX_FILE_BYTES as usize + 1];
         std::fs::write(&files.certificate, long).expect("writes");
         assert!(refusal(&files).contains("longer than 1048576 bytes"));
 

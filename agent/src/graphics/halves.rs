@@ -1,0 +1,47 @@
+//! Both directions of a connection to a display, each with an owner of its own. Sockets are
+//! divided without a lock; TLS cannot be.
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
+
+/// What the display sends.
+pub type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
+/// What goes to the display. Shutting it down tells the display that nothing more comes; so
+/// does dropping it, of a socket.
+pub type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// A connection that can be divided.
+pub trait IntoHalves: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Divides it.
+    fn into_halves(self) -> (ReadHalf, WriteHalf);
+}
+
+impl IntoHalves for UnixStream {
+    fn into_halves(self) -> (ReadHalf, WriteHalf) {
+        let (read, write) = self.into_split();
+        (Box::new(read), Box::new(write))
+    }
+}
+
+impl IntoHalves for TcpStream {
+    fn into_halves(self) -> (ReadHalf, WriteHalf) {
+        let (read, write) = self.into_split();
+        (Box::new(read), Box::new(write))
+    }
+}
+
+impl<S: IntoHalves> IntoHalves for TlsStream<S> {
+    fn into_halves(self) -> (ReadHalf, WriteHalf) {
+        let (read, write) = tokio::io::split(self);
+        (Box::new(read), Box::new(write))
+    }
+}
+
+#[cfg(test)]
+impl IntoHalves for tokio::io::DuplexStream {
+    fn into_halves(self) -> (ReadHalf, WriteHalf) {
+        let (read, write) = tokio::io::split(self);
+        (Box::new(read), Box::new(write))
+    }
+}
