@@ -22,18 +22,21 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::info;
 use vmconsole_proto::v1::console_service_server::ConsoleServiceServer;
+use vmconsole_proto::v1::graphics_service_server::GraphicsServiceServer;
 use vmconsole_proto::v1::session_service_server::SessionServiceServer;
 
 pub use self::hypervisors::Hypervisors;
 
 use self::follow::{Follow, FollowGauges};
 use crate::api::{
-    ConnectionMetrics, ConsoleApi, GrpcLimits, GrpcServer, Served, SessionApi, StreamLimits,
+    ConnectionMetrics, ConsoleApi, GraphicsApi, GrpcLimits, GrpcServer, Served, SessionApi,
+    StreamLimits,
 };
 use crate::config::Config;
 use crate::console::{ConsoleMetrics, Registry, RegistryConfig};
 use crate::core::deadlines::TimeLimits;
 use crate::diagnosis::Diagnosis;
+use crate::graphics::{DisplayTerms, DisplayTermsError, Displays, RelayMetrics};
 use crate::http::{BindError, HttpServer, Readiness};
 use crate::hypervisor::Hypervisor;
 use crate::metrics::{Metrics, MetricsError};
@@ -66,6 +69,9 @@ pub enum StartError {
     /// A certificate or key is missing or wrong.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What displays are opened with is missing or wrong.
+    #[error(transparent)]
+    Graphics(#[from] DisplayTermsError),
     /// A gRPC address cannot be listened on.
     #[error(
         "cannot listen on {address} for gRPC; check grpc.listen, and what else listens there (ovirt-vmconsole's sshd uses 2223 too)"
@@ -135,6 +141,9 @@ impl App {
         health
             .set_serving::<SessionServiceServer<SessionApi>>()
             .await;
+        health
+            .set_serving::<GraphicsServiceServer<GraphicsApi>>()
+            .await;
         keeping.spawn("registry", registry.run(keeping.token()));
         keeping.spawn("http", http.run(keeping.token()));
         keeping.spawn("readiness", follow.run(keeping.token()));
@@ -187,6 +196,7 @@ async fn stop_serving(mut health: HealthReporter) {
         "",
         ConsoleServiceServer::<ConsoleApi>::NAME,
         SessionServiceServer::<SessionApi>::NAME,
+        GraphicsServiceServer::<GraphicsApi>::NAME,
     ];
     for service in services {
         health
@@ -243,6 +253,20 @@ fn routes(
     let sessions = Arc::new(sessions.with_times(times));
     let kept = sessions.clone();
     tasks.spawn("sessions", async move { kept.keep().await });
+    let displays = Displays::new(
+        hypervisor.clone(),
+        DisplayTerms::load(&config.graphics)?,
+        RelayMetrics::register(metrics.registry())?,
+    );
+    let graphics = GraphicsApi::new(
+        registry.directory(),
+        sessions.clone(),
+        displays,
+        tasks.clone(),
+        tasks.token(),
+        config.limits.first_message,
+    );
+    let graphics = GraphicsServiceServer::new(graphics).max_decoding_message_size(MAX_REQUEST);
     let diagnosis = Diagnosis::new(config, hypervisor.inventory());
     let effects = Effects::new(
         hypervisor,
@@ -277,6 +301,7 @@ fn routes(
         .max_decoding_message_size(MAX_REQUEST);
     let routes = Routes::new(api)
         .add_service(sessions)
+        .add_service(graphics)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)

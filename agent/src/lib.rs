@@ -12,9 +12,11 @@ pub mod endpoint;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod graphics;
 pub mod http;
 pub mod hypervisor;
 pub mod metrics;
+pub mod pem;
 pub mod picture;
 pub mod session;
 pub mod shutdown;

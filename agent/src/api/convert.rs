@@ -1,5 +1,7 @@
 //! Our types as messages.
 
+pub(super) mod relay;
+
 use std::time::{Duration, SystemTime};
 
 use prost_types::Timestamp;
@@ -66,6 +68,7 @@ pub(super) const fn kind(kind: ConsoleKind) -> v1::ConsoleKind {
         ConsoleKind::Serial => v1::ConsoleKind::Serial,
         ConsoleKind::Virtio => v1::ConsoleKind::Virtio,
         ConsoleKind::Channel => v1::ConsoleKind::Channel,
+        ConsoleKind::Vnc => v1::ConsoleKind::Vnc,
     }
 }
 
@@ -76,6 +79,7 @@ const fn endpoint(kind: Option<EndpointKind>) -> v1::EndpointKind {
         Some(EndpointKind::Pty) => v1::EndpointKind::Pty,
         Some(EndpointKind::UnixSocket) => v1::EndpointKind::UnixSocket,
         Some(EndpointKind::TcpSocket) => v1::EndpointKind::TcpSocket,
+        Some(EndpointKind::GraphicsFd) => v1::EndpointKind::GraphicsFd,
     }
 }
 

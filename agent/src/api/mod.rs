@@ -7,16 +7,19 @@
 mod convert;
 mod diagnose;
 mod effects;
+mod ending;
 mod list;
 mod listening;
 mod open;
 mod refusal;
+mod relay;
 mod server;
 mod service;
 mod sessions;
 mod stream;
 mod watch;
 
+pub use relay::GraphicsApi;
 pub use server::{ConnectionMetrics, GrpcLimits, GrpcServer};
 pub use service::{ConsoleApi, Proxy, Served, StreamLimits};
 pub use sessions::SessionApi;

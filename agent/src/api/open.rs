@@ -43,18 +43,7 @@ pub(super) fn request(
     proxy: PeerIdentity,
     heard: LastHeard,
 ) -> Result<(OpenRequest, v1::Mode), Refusal> {
-    let mode = v1::Mode::try_from(open.mode).map_err(|_| {
-        refuse(
-            Reason::BadRequest,
-            format!("mode {} is not known", open.mode),
-        )
-    })?;
-    let claim = match mode {
-        v1::Mode::Unspecified | v1::Mode::View => None,
-        v1::Mode::WriteIfFree => Some(Claim::IfFree),
-        v1::Mode::WriteTakeover => Some(Claim::Takeover),
-        v1::Mode::WriteQueue => Some(Claim::Queue),
-    };
+    let (mode, claim) = mode(open.mode)?;
     check_takeover_reason(&open.takeover_reason)
         .map_err(|message| refuse(Reason::BadRequest, message))?;
     let request = OpenRequest {
@@ -77,7 +66,24 @@ pub(super) fn request(
     Ok((request, mode))
 }
 
-fn check_takeover_reason(reason: &str) -> Result<(), String> {
+/// A mode, and how it asks for the lease.
+///
+/// # Errors
+/// BAD_REQUEST for one that is not known.
+pub(super) fn mode(mode: i32) -> Result<(v1::Mode, Option<Claim>), Refusal> {
+    let known = v1::Mode::try_from(mode);
+    let mode =
+        known.map_err(|_| refuse(Reason::BadRequest, format!("mode {mode} is not known")))?;
+    let claim = match mode {
+        v1::Mode::Unspecified | v1::Mode::View => None,
+        v1::Mode::WriteIfFree => Some(Claim::IfFree),
+        v1::Mode::WriteTakeover => Some(Claim::Takeover),
+        v1::Mode::WriteQueue => Some(Claim::Queue),
+    };
+    Ok((mode, claim))
+}
+
+pub(super) fn check_takeover_reason(reason: &str) -> Result<(), String> {
     if reason.len() > MAX_TAKEOVER_REASON {
         return Err(format!(
             "takeover_reason may have {MAX_TAKEOVER_REASON} bytes at most"
@@ -147,7 +153,7 @@ fn on_gap(on_gap: i32) -> Result<OnGap, Refusal> {
     }
 }
 
-fn output_window(bytes: u64) -> Result<Option<u64>, Refusal> {
+pub(super) fn output_window(bytes: u64) -> Result<Option<u64>, Refusal> {
     match bytes {
         0 => Ok(None),
         MIN_WINDOW..=MAX_WINDOW => Ok(Some(bytes)),
@@ -160,7 +166,9 @@ fn output_window(bytes: u64) -> Result<Option<u64>, Refusal> {
     }
 }
 
-fn heartbeat(interval: Option<&prost_types::Duration>) -> Result<Option<Duration>, Refusal> {
+pub(super) fn heartbeat(
+    interval: Option<&prost_types::Duration>,
+) -> Result<Option<Duration>, Refusal> {
     let Some(interval) = interval else {
         return Ok(None);
     };

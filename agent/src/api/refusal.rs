@@ -11,6 +11,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use crate::console::JoinError;
 use crate::core::reason::Reason;
 use crate::session::OpenError;
+use crate::session::relay::RelayError;
 
 /// `google.rpc.ErrorInfo.domain`.
 const DOMAIN: &str = "vmconsole";
@@ -55,13 +56,23 @@ pub(super) fn status_with(
     Status::with_error_details(code(reason), message, details)
 }
 
+/// The status of a relay that could not be opened.
+pub(super) fn relay_refused(error: &RelayError) -> Status {
+    match error {
+        RelayError::Session(error) => open_refused(error),
+        RelayError::Display(_) | RelayError::NoDisplay => status(error.reason(), error.to_string()),
+    }
+}
+
 /// The status of a session that could not be opened.
 pub(super) fn open_refused(error: &OpenError) -> Status {
     let metadata = match error {
-        OpenError::Join(JoinError::LeaseHeld(holder)) => HashMap::from([
-            ("holder_session".to_owned(), holder.session.to_string()),
-            ("holder_proxy".to_owned(), holder.proxy.to_string()),
-        ]),
+        OpenError::Join(JoinError::LeaseHeld(holder) | JoinError::Occupied(holder)) => {
+            HashMap::from([
+                ("holder_session".to_owned(), holder.session.to_string()),
+                ("holder_proxy".to_owned(), holder.proxy.to_string()),
+            ])
+        }
         OpenError::Join(JoinError::Unavailable(state)) => state
             .holder
             .iter()

@@ -11,8 +11,10 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
 use vmconsole_proto::v1;
 use vmconsole_proto::v1::console_service_server::ConsoleService;
+use vmconsole_proto::v1::stream_console_request::Message as FromClient;
 
 use super::effects::Caller;
+use super::ending::{first_message, not_open};
 use super::list::{self, Filter};
 use super::open::{self, Refusal};
 use super::refusal::{open_refused, status};
@@ -122,10 +124,13 @@ impl ConsoleApi {
         (proxy, heard): (PeerIdentity, LastHeard),
         mut messages: Streaming<v1::StreamConsoleRequest>,
     ) -> Result<BoxStream<v1::StreamConsoleResponse>, Refusal> {
-        let first =
-            stream::first_message(&mut messages, self.limits.first_message, &self.draining).await?;
-        let (request, mode) = open::request(&first, proxy, heard)?;
-        let console = open::console(&self.directory(), first.console.as_ref())?;
+        let deadline = self.limits.first_message;
+        let first = first_message(&mut messages, deadline, &self.draining).await?;
+        let Some(FromClient::Open(open)) = first.message else {
+            return Err(not_open());
+        };
+        let (request, mode) = open::request(&open, proxy, heard)?;
+        let console = open::console(&self.directory(), open.console.as_ref())?;
         let (opened, session, inbound) = self
             .sessions
             .open(&console, request)
@@ -151,7 +156,7 @@ pub(super) fn proxy<T>(request: &Request<T>) -> Result<PeerIdentity, Status> {
 }
 
 /// The last sign of life of the connection that a call came by.
-fn last_heard<T>(request: &Request<T>) -> LastHeard {
+pub(super) fn last_heard<T>(request: &Request<T>) -> LastHeard {
     // One of the call itself, if the connection keeps none.
     let heard = request.extensions().get::<LastHeard>();
     heard.cloned().unwrap_or_default()

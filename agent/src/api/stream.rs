@@ -1,9 +1,6 @@
 //! `StreamConsole`: two directions that share nothing but the session's mailbox.
 
-use std::time::Duration;
-
 use futures_util::stream::{self, Stream};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status, Streaming};
 use vmconsole_proto::v1;
@@ -11,49 +8,11 @@ use vmconsole_proto::v1::stream_console_request::Message as Request;
 use vmconsole_proto::v1::stream_console_response::Message as Response;
 
 use super::convert;
-use super::open::{self, Refusal};
-use super::refusal::{code, status};
+use super::ending::{broken_stream, final_status};
+use super::open;
 use crate::core::lease::Epoch;
 use crate::core::reason::Reason;
-use crate::session::{Closed, Event, Inbound, Session};
-
-/// The first message, which is to be `Open`, within `deadline`.
-///
-/// # Errors
-/// What came instead, or that nothing did.
-pub(super) async fn first_message(
-    messages: &mut Streaming<v1::StreamConsoleRequest>,
-    deadline: Duration,
-    draining: &CancellationToken,
-) -> Result<v1::Open, Refusal> {
-    let refuse = |reason, message: String| (reason, status(reason, message));
-    let first = tokio::select! {
-        biased; // a stop waits for nobody
-        () = draining.cancelled() => {
-            return Err(refuse(Reason::AgentDraining, "the agent is stopping".to_owned()));
-        }
-        first = tokio::time::timeout(deadline, messages.message()) => first,
-    };
-    let first = match first {
-        Err(_) => {
-            let seconds = deadline.as_secs();
-            let message = format!("no first message came within {seconds} s: send Open");
-            return Err(refuse(Reason::BadRequest, message));
-        }
-        Ok(Err(broken)) => {
-            let (reason, detail) = broken_stream(&broken);
-            return Err(refuse(reason, detail));
-        }
-        Ok(Ok(first)) => first,
-    };
-    match first.and_then(|first| first.message) {
-        Some(Request::Open(open)) => Ok(open),
-        _ => {
-            let message = "the first message of a stream is to be Open".to_owned();
-            Err(refuse(Reason::BadRequest, message))
-        }
-    }
-}
+use crate::session::{Event, Inbound, Session};
 
 /// Takes what the client sends until it sends no more, at once and whether or not it reads.
 pub(super) async fn take_messages(
@@ -124,21 +83,6 @@ fn take(request: v1::StreamConsoleRequest, inbound: &Inbound) {
     }
 }
 
-/// What the end of a client's messages by an error means.
-fn broken_stream(broken: &Status) -> (Reason, String) {
-    match broken.code() {
-        // tonic's words for a message over the limit, and for one that does not decode.
-        Code::OutOfRange | Code::Internal | Code::InvalidArgument | Code::Unimplemented => (
-            Reason::BadRequest,
-            format!("a message could not be read: {}", broken.message()),
-        ),
-        _ => (
-            Reason::TransportLost,
-            "the client's stream broke".to_owned(),
-        ),
-    }
-}
-
 enum Phase {
     Opened(Box<v1::Opened>),
     Running,
@@ -174,16 +118,4 @@ pub(super) fn responses(
         };
         Some((item, (phase, session, inbound)))
     })
-}
-
-fn final_status(closed: &Closed) -> Status {
-    if code(closed.reason) == Code::Ok {
-        return Status::ok("");
-    }
-    let detail = if closed.detail.is_empty() {
-        closed.reason.name()
-    } else {
-        &closed.detail
-    };
-    status(closed.reason, detail)
 }

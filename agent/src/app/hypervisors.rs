@@ -6,8 +6,8 @@ use nix::unistd::{User, geteuid};
 use prometheus::Registry;
 use tracing::{debug, warn};
 
-use crate::config::{Config, Endpoints, TcpConsoles};
-use crate::endpoint::{DirectEndpoints, DirectRules, TcpRule};
+use crate::config::{Config, DisplayWay, Endpoints, TcpConsoles};
+use crate::endpoint::{DirectEndpoints, DirectRules, Reach, TcpRule};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::libvirt::{LibvirtConfig, LibvirtHypervisor, LibvirtTask};
 use crate::hypervisor::merged::{MergeTask, MergedHypervisor};
@@ -34,6 +34,7 @@ impl Hypervisors {
     pub fn new(config: &Config, registry: &Registry, tasks: &Tasks) -> Result<Self, MetricsError> {
         let rules = direct_rules(&config.endpoints);
         let owners = rules.owners.clone();
+        let reach: Vec<Reach> = config.graphics.reach.iter().map(reach).collect();
         let direct = DirectEndpoints::new(rules, tasks.clone());
         direct.register_metrics(registry)?;
         let mut hypervisors: Vec<(&'static str, Arc<dyn Hypervisor>)> = Vec::new();
@@ -43,6 +44,7 @@ impl Hypervisors {
                 uri: config.libvirt.uri.clone(),
                 call_timeout: config.libvirt.call_timeout,
                 channels: config.libvirt.channels.clone(),
+                reach: reach.clone(),
                 ..LibvirtConfig::default()
             };
             let (hypervisor, task) = LibvirtHypervisor::new(from, Arc::clone(&direct));
@@ -58,6 +60,7 @@ impl Hypervisors {
                 owners,
                 greeting_timeout: DEFAULT_GREETING_TIMEOUT,
                 command_timeout: DEFAULT_COMMAND_TIMEOUT,
+                reach: reach.clone(),
             };
             let (hypervisor, task) = QemuHypervisor::new(from, direct, tasks.clone());
             hypervisor.register_metrics(registry)?;
@@ -87,6 +90,14 @@ impl Hypervisors {
         if let Some(qemu) = self.qemu {
             tasks.spawn("qemu", qemu.run(tasks.token()));
         }
+    }
+}
+
+const fn reach(way: &DisplayWay) -> Reach {
+    match way {
+        DisplayWay::Descriptor => Reach::Descriptor,
+        DisplayWay::Unix => Reach::Unix,
+        DisplayWay::Tcp => Reach::Tcp,
     }
 }
 

@@ -6,6 +6,7 @@
 //! are any good, `tls` finds out.
 
 mod error;
+mod graphics;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,9 @@ use crate::core::id::Alias;
 use crate::core::selector::VmSelector;
 
 pub use error::{ConfigError, Place};
+pub use graphics::{
+    DisplayTls, DisplayWay, Graphics, GraphicsRule, GraphicsTerms, MAX_GRAPHICS_RULES, OPEN_SECONDS,
+};
 
 /// The longest file that is read, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -123,6 +127,8 @@ pub struct Config {
     pub console: Console,
     /// `[capture]`: when consoles are held, and how much is kept of all of them.
     pub capture: Capture,
+    /// `[graphics]`: how displays are reached, and by which rules.
+    pub graphics: Graphics,
     /// `[limits]`: how much at once.
     pub limits: Limits,
     /// `[log]`: what is written to stderr.

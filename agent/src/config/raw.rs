@@ -21,6 +21,7 @@ pub(super) struct File {
     pub(super) endpoints: Endpoints,
     pub(super) console: Console,
     pub(super) capture: Capture,
+    pub(super) graphics: Graphics,
     pub(super) limits: Limits,
     pub(super) log: Log,
 }
@@ -94,6 +95,38 @@ pub(super) struct CaptureRule {
     pub(super) aliases: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) mode: Option<Spanned<String>>,
     pub(super) linger_seconds: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Graphics {
+    pub(super) reach: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) authentication: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) password_file: Option<Spanned<PathBuf>>,
+    pub(super) username: Option<Spanned<String>>,
+    pub(super) ca: Option<Spanned<PathBuf>>,
+    pub(super) certificate: Option<Spanned<PathBuf>>,
+    pub(super) private_key: Option<Spanned<PathBuf>>,
+    pub(super) expected_name: Option<Spanned<String>>,
+    pub(super) allow_common_name: Option<bool>,
+    pub(super) open_seconds: Option<Spanned<i64>>,
+    pub(super) view_only: Option<bool>,
+    pub(super) clipboard_to_guest: Option<bool>,
+    pub(super) clipboard_from_guest: Option<bool>,
+    pub(super) refused_keys: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) exclusive: Option<bool>,
+    pub(super) rule: Option<Spanned<Vec<Spanned<GraphicsRule>>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct GraphicsRule {
+    pub(super) vms: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) view_only: Option<bool>,
+    pub(super) clipboard_to_guest: Option<bool>,
+    pub(super) clipboard_from_guest: Option<bool>,
+    pub(super) refused_keys: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) exclusive: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

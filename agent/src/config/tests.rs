@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::rfb::rules::MAX_COMBINATIONS;
 
 const SAMPLE: &str = include_str!("../../../packaging/config.toml");
 const FILE: &str = "/etc/x.toml";
@@ -94,6 +95,7 @@ fn what_is_left_out_has_its_default() {
         console: Console {
             ring_bytes: 1_048_576,
         },
+        graphics: Graphics::default(),
         capture: Capture {
             mode: CaptureMode::OnDemand,
             linger: Duration::from_secs(300),
@@ -155,6 +157,7 @@ fn the_sample_tells_each_range() {
         WATCHERS,
         IDLE_TIMEOUT_SECONDS,
         MAX_DURATION_SECONDS,
+        OPEN_SECONDS,
     ] {
         let range = format!("{} to {}", number.range.start(), number.range.end());
         assert!(SAMPLE.contains(&range), "{range} is not in the sample");
@@ -165,17 +168,21 @@ fn the_sample_tells_each_range() {
     assert!(SAMPLE.contains(&format!("{} (1 MiB)", BUDGET_BYTES.range.start())));
     assert!(SAMPLE.contains(&format!("{} (64 GiB)", BUDGET_BYTES.range.end())));
     assert!(SAMPLE.contains(&format!("at most {MAX_CAPTURE_RULES} rules")));
+    assert!(SAMPLE.contains(&format!("at most {MAX_GRAPHICS_RULES} rules")));
+    assert!(SAMPLE.contains(&format!("at most {MAX_COMBINATIONS} such as")));
 }
 
 #[test]
-fn the_sample_of_a_rule_is_one() {
-    let (_, rule) = SAMPLE
-        .split_once("# [[capture.rule]]\n")
-        .expect("it is shown");
-    let lines = rule.lines().map_while(|line| line.strip_prefix("# "));
-    let rule: String = lines.map(|line| format!("{line}\n")).collect();
-    let config = parse(&format!("{REQUIRED}[[capture.rule]]\n{rule}")).expect("valid");
-    assert_eq!(config.capture.rules.len(), 1);
+fn the_samples_of_rules_are_some() {
+    let sample = |header: &str| {
+        let shown = SAMPLE.split_once(&format!("# {header}\n"));
+        let (_, rule) = shown.expect("it is shown");
+        let lines = rule.lines().map_while(|line| line.strip_prefix("# "));
+        let rule: String = lines.map(|line| format!("{line}\n")).collect();
+        parse(&format!("{REQUIRED}{header}\n{rule}")).expect("valid")
+    };
+    assert_eq!(sample("[[capture.rule]]").capture.rules.len(), 1);
+    assert_eq!(sample("[[graphics.rule]]").graphics.rules.len(), 1);
 }
 
 #[test]

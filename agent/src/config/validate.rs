@@ -19,6 +19,7 @@ use super::{
 const MAX_NAME_BYTES: usize = 1024;
 
 mod capture;
+mod graphics;
 mod sources;
 
 pub(super) fn config(file: raw::File, source: &Source<'_>) -> Result<Config, ConfigError> {
@@ -38,6 +39,7 @@ pub(super) fn config(file: raw::File, source: &Source<'_>) -> Result<Config, Con
         endpoints: sources::endpoints(file.endpoints, source)?,
         console: console(&file.console, source)?,
         capture: capture::capture(file.capture, source)?,
+        graphics: graphics::graphics(file.graphics, source)?,
         limits: limits(&file.limits, source)?,
         log: log(file.log, source)?,
     })

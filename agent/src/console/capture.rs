@@ -36,6 +36,13 @@ pub(super) struct Capture {
 }
 
 impl Capture {
+    /// Of a display, which writes nothing that could be kept: it is held for those who view it,
+    /// whatever the configuration says of the others.
+    pub(super) const OF_DISPLAY: Self = Self {
+        mode: CaptureMode::Off,
+        linger: Duration::ZERO,
+    };
+
     /// What the configuration says of this console, of a VM of this name.
     pub(super) fn of(config: &config::Capture, id: &ConsoleId, vm_name: &str) -> Self {
         let rule = config.rules.iter().find(|rule| {

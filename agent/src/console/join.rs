@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::shared::Shared;
+use tokio_util::sync::CancellationToken;
+
+use super::shared::{Seat, Shared};
 use super::state::{Availability, ConsoleState, Participant};
 use crate::core::id::SessionId;
 use crate::core::lease::Claim;
@@ -25,6 +27,17 @@ pub struct JoinRequest {
     pub wait_for_start: bool,
     /// End when the VM stops.
     pub end_when_stopped: bool,
+    /// Of a display: whether others may be there, and how it is ended for another's sake.
+    pub alone: Option<Alone>,
+}
+
+/// Who else may be at a display with a session.
+#[derive(Clone, Debug, Default)]
+pub struct Alone {
+    /// Nobody.
+    pub exclusive: bool,
+    /// Cancelled once another session took the whole display over.
+    pub taken_over: CancellationToken,
 }
 
 /// Why a session could not be attached.
@@ -33,6 +46,9 @@ pub enum JoinError {
     /// Another session holds the lease.
     #[error("{} (session {}) has been writing to this console; view it, or take it over", .0.proxy, .0.session)]
     LeaseHeld(Box<Participant>),
+    /// Another session is at the display, and one of the two wants to be alone there.
+    #[error("{} (session {}) is at this display, and one of you wants nobody else there; take it over, or wait", .0.proxy, .0.session)]
+    Occupied(Box<Participant>),
     /// The VM is off.
     #[error("the VM is not running: start it, then attach")]
     NotRunning,
@@ -63,11 +79,24 @@ fn held_by(state: &ConsoleState) -> String {
     holder.map_or_else(String::new, |holder| format!("; it is held by {holder}"))
 }
 
+/// Whether the two cannot be there together. One that is ending, or has ended and is not read, is
+/// there no more.
+fn excludes(request: &JoinRequest, other: &Seat) -> bool {
+    let (Some(one), Some(there)) = (&request.alone, &other.alone) else {
+        return false;
+    };
+    let ending = there.taken_over.is_cancelled() || other.stopped_in.is_some();
+    !ending && (one.exclusive || there.exclusive)
+}
+
 impl Shared {
     pub(super) fn check_open(&self, max_viewers: usize, waits: bool) -> Result<(), JoinError> {
         self.check_place(max_viewers)?;
         if self.moved_away() && !waits {
             return Err(JoinError::Moved(self.moved_to()));
+        }
+        if self.is_display() {
+            return self.check_display();
         }
         match self.state.availability {
             Availability::Waiting if self.instance.is_none() && !waits => Err(self.not_running()),
@@ -103,6 +132,32 @@ impl Shared {
         }
     }
 
+    /// Whether nobody is there whom the session, or who would have the session, not be there.
+    pub(super) fn check_alone(&self, request: &JoinRequest) -> Result<(), JoinError> {
+        if request.claim == Some(Claim::Takeover) {
+            return Ok(());
+        }
+        let mut others = self.seats.values();
+        match others.find(|seat| excludes(request, seat)) {
+            Some(other) => Err(JoinError::Occupied(Box::new(other.participant.clone()))),
+            None => Ok(()),
+        }
+    }
+
+    /// The session was let in: ends those with whom it cannot be there.
+    pub(super) fn end_for(&mut self, request: &JoinRequest) {
+        let session = request.participant.session;
+        for (id, seat) in &self.seats {
+            if *id != session
+                && excludes(request, seat)
+                && let Some(alone) = &seat.alone
+            {
+                self.lease.withdraw(*id);
+                alone.taken_over.cancel();
+            }
+        }
+    }
+
     pub(super) fn lease_held(&self, holder: SessionId) -> JoinError {
         match self.seats.get(&holder) {
             Some(seat) => JoinError::LeaseHeld(Box::new(seat.participant.clone())),
@@ -111,7 +166,7 @@ impl Shared {
     }
 
     /// The VM is off, or is known to run and not attached for the first time yet.
-    fn not_running(&self) -> JoinError {
+    pub(super) fn not_running(&self) -> JoinError {
         if self.target.instance.is_none() {
             return JoinError::NotRunning;
         }

@@ -103,9 +103,20 @@ impl Console {
         &self.id
     }
 
+    /// Changes whenever there is something new of it, for its viewers and for others.
+    pub fn news(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Its VM's name.
+    pub fn vm_name(&self) -> Arc<str> {
+        self.shared.lock().target.vm_name.clone()
+    }
+
     /// What a list shows of it.
     pub fn status(&self) -> Status {
         let shared = self.shared.lock();
+        let output = shared.output.as_ref().filter(|_| !shared.is_display());
         Status {
             id: self.id.clone(),
             vm_name: shared.target.vm_name.clone(),
@@ -113,8 +124,8 @@ impl Console {
             state: shared.state.clone(),
             viewers: shared.seats.len(),
             writer: shared.writer.writer.clone(),
-            oldest: shared.output.as_ref().map(OutputLog::oldest),
-            head: shared.output.as_ref().map(OutputLog::head),
+            oldest: output.map(OutputLog::oldest),
+            head: output.map(OutputLog::head),
             last_output: shared.last_output,
             last_input: shared.last_input,
         }
@@ -133,6 +144,7 @@ impl Console {
         let start = self.find_start(request.start);
         let mut shared = self.shared.lock();
         shared.check_open(self.max_viewers, request.wait_for_start)?;
+        shared.check_alone(&request)?;
         if request.wait_for_start && shared.output.is_none() {
             let before = shared.kept();
             shared.begin_generation(self.ring_bytes, &self.rings.budget);
@@ -154,6 +166,7 @@ impl Console {
             order,
             ends_when_stopped: request.end_when_stopped,
             stopped_in: None,
+            alone: request.alone.clone(),
         };
         shared.seats.insert(session, seat);
         if let Err(refused) = shared.claim_at_join(&request) {
@@ -163,6 +176,7 @@ impl Console {
             drop(seat);
             return Err(refused);
         }
+        shared.end_for(&request);
         shared.roster_version += 1;
         let changed = self.changed.subscribe();
         let viewer = Viewer::new(self.clone(), stream, start, answers, changed, &shared);
@@ -192,13 +206,12 @@ impl Console {
     }
 
     /// The session has ended, whether or not its client reads that: the console is not held for
-    /// it any more.
+    /// it any more, and it keeps nobody out.
     pub fn unwant(&self, stream: StreamId) {
-        let demand = self
-            .shared
-            .lock()
-            .seat(stream)
-            .and_then(|seat| seat.demand.take());
+        let demand = self.shared.lock().seat(stream).and_then(|seat| {
+            seat.alone = None;
+            seat.demand.take()
+        });
         drop(demand);
     }
 

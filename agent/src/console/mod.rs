@@ -25,6 +25,7 @@ mod breaks;
 mod capture;
 mod changes;
 mod displace;
+mod display;
 mod effects;
 mod feed;
 mod join;
@@ -45,7 +46,8 @@ mod writer;
 
 pub use capture::Demand;
 pub use changes::{ChangeBook, MAX_TOMBSTONES, Place};
-pub use join::{JoinError, JoinRequest};
+pub use display::Shown;
+pub use join::{Alone, JoinError, JoinRequest};
 pub use lasting::{RejoinRequest, Rejoined};
 pub use live::Console;
 pub use metrics::ConsoleMetrics;

@@ -291,15 +291,7 @@ impl Pump {
     }
 
     fn refused(&mut self, error: &EndpointError) -> Duration {
-        let availability = match error {
-            EndpointError::NotRunning | EndpointError::NotReady(_) | EndpointError::NotFound(_) => {
-                Availability::Waiting
-            }
-            EndpointError::HeldByOther(_) => Availability::HeldByOther,
-            EndpointError::Denied(_) => Availability::Denied,
-            EndpointError::Unsupported(_) => Availability::Unsupported,
-            EndpointError::Unreachable(_) => Availability::Lost,
-        };
+        let availability = Availability::after(error);
         self.console.metrics.attach_failed(error);
         let known = self.console.availability() == availability;
         if known || availability == Availability::Waiting {

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::capture::Capture;
 use super::changes::ChangeBook;
+use super::display;
 use super::live::{Console, Terms};
 use super::metrics::ConsoleMetrics;
 use super::pump;
@@ -63,13 +64,16 @@ impl Directory {
     }
 }
 
-/// The alias that is meant where none is named: the first serial console, else the first.
+/// The alias that is meant where none is named: the first serial console, else the first that
+/// carries bytes. A display does not.
 pub fn default_alias(vm: &Vm) -> Option<&Alias> {
-    let serial = vm
+    let mut carrying = vm
         .consoles
         .iter()
-        .find(|device| device.kind == ConsoleKind::Serial);
-    serial.or(vm.consoles.first()).map(|device| &device.alias)
+        .filter(|device| device.kind != ConsoleKind::Vnc);
+    let first = carrying.clone().next();
+    let serial = carrying.find(|device| device.kind == ConsoleKind::Serial);
+    serial.or(first).map(|device| &device.alias)
 }
 
 struct Driven {
@@ -157,7 +161,7 @@ impl Registry {
                     }
                 };
                 if driven.target.borrow().vm_name != vm.name {
-                    driven.console.set_capture(self.capture(&id, &vm.name));
+                    driven.console.set_capture(self.capture(&id, &target));
                 }
                 driven.target.send_if_modified(|now| {
                     let news = *now != target;
@@ -181,13 +185,18 @@ impl Registry {
     }
 
     /// Goes through every rule: not to be asked at all news.
-    fn capture(&self, id: &ConsoleId, vm_name: &str) -> Capture {
-        Capture::of(&self.config.capture, id, vm_name)
+    fn capture(&self, id: &ConsoleId, target: &Target) -> Capture {
+        match target.device.kind {
+            ConsoleKind::Vnc => Capture::OF_DISPLAY,
+            ConsoleKind::Serial | ConsoleKind::Virtio | ConsoleKind::Channel => {
+                Capture::of(&self.config.capture, id, &target.vm_name)
+            }
+        }
     }
 
     fn start(&self, id: &ConsoleId, target: &Target, token: &CancellationToken) -> Driven {
         let terms = Terms {
-            capture: self.capture(id, &target.vm_name),
+            capture: self.capture(id, target),
             ring_bytes: self.config.ring_bytes,
             max_viewers: self.config.max_viewers,
             rings: self.rings.clone(),
@@ -201,6 +210,15 @@ impl Registry {
         ));
         let (sender, receiver) = watch::channel(target.clone());
         let token = token.child_token();
+        if console.is_display() {
+            let display = display::run(console.clone(), receiver, token.clone());
+            self.tasks.spawn("display", display);
+            return Driven {
+                console,
+                target: sender,
+                token,
+            };
+        }
         let endpoint = self.hypervisor.endpoint(id);
         self.tasks.spawn(
             "pump",
@@ -245,5 +263,56 @@ fn target(inventory: &Inventory, vm: &Vm, device: &ConsoleDevice) -> Target {
         instance: vm.instance,
         last_reset: vm.last_reset,
         device: device.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::{DisplayHandle, DisplaySource, Reach, Source};
+    use crate::hypervisor::VmState;
+
+    fn device(alias: &str, kind: ConsoleKind) -> ConsoleDevice {
+        let source = match kind {
+            ConsoleKind::Vnc => Source::Display(DisplaySource {
+                number: 0,
+                handle: DisplayHandle::Libvirt(0),
+                socket: None,
+                address: None,
+                reach: Reach::ALL.to_vec(),
+            }),
+            _ => Source::LibvirtConsole,
+        };
+        ConsoleDevice {
+            alias: Alias::new(alias).unwrap(),
+            kind,
+            source,
+            backend: String::new(),
+        }
+    }
+
+    fn default(consoles: &[(&str, ConsoleKind)]) -> Option<String> {
+        let consoles = consoles.iter().map(|(alias, kind)| device(alias, *kind));
+        let vm = Vm {
+            uuid: "c3ca651d-ff60-4eee-8814-66c8ffd2ecec".parse().unwrap(),
+            name: "vm".into(),
+            state: VmState::Running,
+            instance: None,
+            last_reset: None,
+            consoles: consoles.collect(),
+        };
+        default_alias(&vm).map(Alias::to_string)
+    }
+
+    #[test]
+    fn a_display_is_never_the_console_that_is_meant() {
+        use ConsoleKind::{Serial, Virtio, Vnc};
+        let (display, virtio, serial) = (("vnc0", Vnc), ("console0", Virtio), ("serial0", Serial));
+        assert_eq!(default(&[]), None);
+        assert_eq!(default(&[display]), None);
+        let first = default(&[display, virtio]);
+        assert_eq!(first.as_deref(), Some("console0"));
+        let serial = default(&[display, virtio, serial]);
+        assert_eq!(serial.as_deref(), Some("serial0"));
     }
 }

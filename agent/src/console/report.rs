@@ -145,7 +145,8 @@ impl Shared {
         let fresh = self.hold.untried;
         // Who holds it is found out next, and told with it.
         self.hold.untried = fresh && availability == Availability::HeldByOther;
-        let generation = self.output.as_ref().map(|output| output.head().generation);
+        let output = self.output.as_ref().filter(|_| !self.is_display());
+        let generation = output.map(|output| output.head().generation);
         let changed = self.state.availability != availability;
         let before = &self.state;
         self.state = ConsoleState {

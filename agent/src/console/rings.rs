@@ -16,6 +16,7 @@ use super::live::Console;
 use super::registry::Directory;
 use super::shared::Shared;
 use crate::core::budget::{Budget, RingUse, reclaim};
+use crate::core::output::OutputLog;
 
 /// How long to wait after each time that memory was taken back.
 const APART: Duration = Duration::from_millis(100);
@@ -132,6 +133,7 @@ impl Console {
 impl Shared {
     /// How much memory the rings hold; `None` if nothing is kept.
     pub(super) fn kept(&self) -> Option<usize> {
-        self.output.as_ref().map(|output| output.allocated())
+        let output = self.output.as_ref().filter(|_| !self.is_display());
+        output.map(OutputLog::allocated)
     }
 }

@@ -19,8 +19,8 @@ use super::{ChangeBook, Console, ConsoleMetrics, Directory, Registry, RegistryCo
 use crate::config::{Capture, CaptureMode};
 use crate::core::id::{Alias, ConsoleId, VmUuid};
 use crate::endpoint::{
-    Abandoned, Attachment, Claim, Direct, Endpoint, EndpointEnd, EndpointError, Holder, OutputSink,
-    Source,
+    Abandoned, Attachment, Claim, Direct, DisplayHandle, DisplaySource, Endpoint, EndpointEnd,
+    EndpointError, Holder, OutputSink, Reach, Source,
 };
 use crate::hypervisor::{
     ConsoleDevice, ConsoleKind, EffectError, Hypervisor, Instance, Inventory, Vm, VmState,
@@ -294,6 +294,22 @@ pub(crate) fn vm(instance: Option<u64>) -> Vm {
     }
 }
 
+/// The VM with a display in its console's place.
+pub(crate) fn shown(instance: Option<u64>) -> Vm {
+    let mut vm = vm(instance);
+    for device in &mut vm.consoles {
+        device.kind = ConsoleKind::Vnc;
+        device.source = Source::Display(DisplaySource {
+            number: 0,
+            handle: DisplayHandle::Qemu("default".to_owned()),
+            socket: None,
+            address: None,
+            reach: Reach::ALL.to_vec(),
+        });
+    }
+    vm
+}
+
 pub(crate) fn inventory(vms: impl IntoIterator<Item = Vm>) -> Arc<Inventory> {
     let vms: BTreeMap<_, _> = vms.into_iter().map(|vm| (vm.uuid, Arc::new(vm))).collect();
     Arc::new(Inventory {
@@ -312,8 +328,17 @@ impl Host {
     }
 
     pub(crate) fn capturing(instance: Option<u64>, ring_bytes: usize, mode: CaptureMode) -> Self {
+        Self::of(vm(instance), ring_bytes, mode)
+    }
+
+    /// Of this VM, as nobody asked it to be held.
+    pub(crate) fn showing(vm: Vm) -> Self {
+        Self::of(vm, 1024, CaptureMode::OnDemand)
+    }
+
+    fn of(vm: Vm, ring_bytes: usize, mode: CaptureMode) -> Self {
         let (script, appetite) = (Arc::new(Script::default()), Arc::new(Semaphore::new(0)));
-        let (sender, receiver) = watch::channel(inventory([vm(instance)]));
+        let (sender, receiver) = watch::channel(inventory([vm]));
         let hypervisor = OneVm {
             script: script.clone(),
             appetite: appetite.clone(),

@@ -13,7 +13,9 @@ use super::MAX_ROSTER;
 use super::breaks::Breaks;
 use super::capture::{Capture, Demand, Hold};
 use super::displace::Displacing;
+use super::display::Displayed;
 use super::effects::Effects;
+use super::join::Alone;
 use super::moves::Moves;
 use super::state::{Availability, ConsoleState, Participant, Roster, Target, WriterChange};
 use crate::core::budget::Budget;
@@ -57,6 +59,8 @@ pub(super) struct Seat {
     pub(super) ends_when_stopped: bool,
     /// The last generation of that VM's run, once it has stopped.
     pub(super) stopped_in: Option<Generation>,
+    /// Of a display: who else may be there, and how to end it for another's sake.
+    pub(super) alone: Option<Alone>,
 }
 
 /// What pump and viewers share.
@@ -95,6 +99,7 @@ pub(super) struct Shared {
     /// The breaks that wait to be sent; `None` while not attached.
     pub(super) breaks: Option<Breaks>,
     pub(super) displacing: Displacing,
+    pub(super) displayed: Displayed,
     /// Whom the console is held for.
     pub(super) hold: Hold,
     pub(super) effects: Effects,
@@ -147,6 +152,7 @@ impl Shared {
             silent: None,
             breaks: None,
             displacing: Displacing::default(),
+            displayed: Displayed::default(),
             hold: Hold::new(capture),
             effects: Effects::default(),
             moves: Moves::default(),
@@ -310,7 +316,7 @@ impl Shared {
         }
         self.missing = false;
         self.attached_first = None;
-        self.state.generation = Some(generation);
+        self.state.generation = Some(generation).filter(|_| !self.is_display());
         self.state_version += 1;
     }
 }

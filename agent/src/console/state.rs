@@ -8,7 +8,7 @@ use crate::core::lease::Epoch;
 use crate::core::position::{Generation, Position};
 use crate::core::reason::Reason;
 use crate::core::stamps::Stamp;
-use crate::endpoint::Holder;
+use crate::endpoint::{EndpointError, Holder};
 use crate::hypervisor::{ConsoleDevice, Instance, VmState};
 
 /// Whether a console can be used now.
@@ -41,6 +41,19 @@ impl Availability {
         Self::Unsupported,
         Self::Lost,
     ];
+
+    /// What a console is once it could not be opened, for `error`.
+    pub const fn after(error: &EndpointError) -> Self {
+        match error {
+            EndpointError::NotRunning | EndpointError::NotReady(_) | EndpointError::NotFound(_) => {
+                Self::Waiting
+            }
+            EndpointError::HeldByOther(_) => Self::HeldByOther,
+            EndpointError::Denied(_) => Self::Denied,
+            EndpointError::Unsupported(_) => Self::Unsupported,
+            EndpointError::Unreachable(_) => Self::Lost,
+        }
+    }
 
     /// Its name in metrics and logs.
     pub const fn name(self) -> &'static str {

@@ -18,6 +18,7 @@ mod accounting;
 mod attaching;
 mod breaks;
 mod capture;
+mod displays;
 mod effects;
 mod flags;
 mod held;
@@ -42,6 +43,7 @@ fn request(claim: Option<Claim>) -> JoinRequest {
         view_otherwise: false,
         wait_for_start: false,
         end_when_stopped: false,
+        alone: None,
     }
 }
 

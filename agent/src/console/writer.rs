@@ -93,7 +93,12 @@ impl Console {
         takeover_reason: &str,
     ) -> WriterAnswer {
         let mut shared = self.shared.lock();
-        if shared.seat(stream).is_none() {
+        let Some(seat) = shared.seat(stream) else {
+            return WriterAnswer::Gone;
+        };
+        if let Some(alone) = &seat.alone
+            && alone.taken_over.is_cancelled()
+        {
             return WriterAnswer::Gone;
         }
         match shared.claim(stream.session, claim, takeover_reason) {

@@ -30,6 +30,8 @@ pub struct Inbound {
     answered: AtomicBool,
     /// The client's own signs of life, if it promised a heartbeat.
     heartbeat: Option<LastHeard>,
+    /// Whether it may be taken up again once its stream is lost.
+    returns: bool,
 }
 
 impl Inbound {
@@ -47,7 +49,19 @@ impl Inbound {
             ledger,
             answered: AtomicBool::new(false),
             heartbeat,
+            returns: true,
         }
+    }
+
+    /// It is over once its stream is lost.
+    pub(super) const fn without_return(mut self) -> Self {
+        self.returns = false;
+        self
+    }
+
+    /// The console.
+    pub const fn console(&self) -> &Arc<Console> {
+        &self.console
     }
 
     /// The client said something after its first message: it was told its new resume token.
@@ -116,6 +130,17 @@ impl Inbound {
         }
     }
 
+    /// The client has closed its side, and can acknowledge nothing more.
+    pub(super) fn lift_window(&self) {
+        self.line.mailbox.lock().window.lift();
+    }
+
+    /// The next byte that the client expects of what is relayed to it.
+    pub(super) fn acknowledge_relayed(&self, offset: u64) {
+        let generation = self.line.mailbox.lock().window.generation();
+        self.acknowledge(Position { generation, offset });
+    }
+
     /// To be answered with the same number. The newest wins.
     pub fn ping(&self, nonce: u64) {
         self.line.mailbox.lock().pong = Some(nonce);
@@ -154,8 +179,12 @@ impl Inbound {
         }
     }
 
-    /// The client's stream broke, as far as it sends: the session may be taken up again.
+    /// The client's stream broke, as far as it sends: the session may be taken up again, if it is
+    /// of those that may.
     pub fn lost(&self, detail: &str) {
+        if !self.returns {
+            return self.close(Reason::TransportLost, detail);
+        }
         self.line.close(Reason::TransportLost, detail);
     }
 

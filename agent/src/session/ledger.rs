@@ -33,6 +33,13 @@ use crate::console::{Console, Viewer};
 use crate::core::id::{ConsoleId, PeerIdentity, SessionId, StreamId};
 use crate::core::reason::Reason;
 
+/// Where a session is, and through whom.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) console: Arc<Console>,
+    pub(super) proxy: PeerIdentity,
+}
+
 /// What a session is, whether or not a stream of it runs.
 #[derive(Debug)]
 struct Entry {
@@ -135,15 +142,14 @@ impl Ledger {
     pub(super) fn begin(
         &self,
         session: SessionId,
-        console: Arc<Console>,
-        proxy: PeerIdentity,
+        place: Place,
         record: Record,
         line: Arc<Line>,
     ) -> Token {
         let token = Token::random();
         let entry = Entry {
-            console,
-            proxy,
+            console: place.console,
+            proxy: place.proxy,
             record,
             timers: line.timers.clone(),
             stream: StreamId::first(session).number,

@@ -21,6 +21,7 @@ mod ledger;
 mod metrics;
 mod open;
 mod outbound;
+pub mod relay;
 mod timers;
 mod token;
 
@@ -38,7 +39,7 @@ pub use open::{ClientRules, OnGap, OpenError, OpenRequest, Opened, ResumeError};
 pub use outbound::{Closed, Event, Session};
 pub use token::{TOKEN_BYTES, Token};
 
-use self::ledger::{Ledger, Resumed};
+use self::ledger::{Ledger, Place, Resumed};
 use self::timers::Timers;
 use crate::console::{
     Console, Demand, JoinError, JoinRequest, Participant, RejoinRequest, Viewer, WriterAnswer,
@@ -178,6 +179,9 @@ impl Sessions {
         if self.draining.is_cancelled() {
             return Err(OpenError::Draining);
         }
+        if console.is_display() {
+            return Err(OpenError::Display);
+        }
         match request.resume {
             Some(token) => self.resume(console, request, token),
             None => self.begin(console, request).await,
@@ -205,6 +209,7 @@ impl Sessions {
             view_otherwise: request.view_otherwise,
             wait_for_start: request.wait_for_start,
             end_when_stopped: request.end_when_stopped,
+            alone: None,
         };
         // Until the viewer has its own.
         let _demand = self.attach(console).await?;
@@ -221,9 +226,11 @@ impl Sessions {
         let line = Line::new(&viewer, &request.client, timers);
         let (id, proxy) = (console.id().clone(), request.proxy);
         let record = self.metrics.opened(session, id, proxy.clone(), permit);
-        let token = self
-            .ledger
-            .begin(session, console.clone(), proxy, record, line.clone());
+        let place = Place {
+            console: console.clone(),
+            proxy,
+        };
+        let token = self.ledger.begin(session, place, record, line.clone());
         Ok(self.stream(viewer, line, ((0, INPUT_WINDOW), token), request.client))
     }
 
@@ -278,11 +285,9 @@ impl Sessions {
         client: ClientRules,
     ) -> (Opened, Session, Inbound) {
         let (roster, oldest) = viewer.surroundings();
-        let stream = viewer.stream();
-        let console = viewer.console().clone();
         let opened = Opened {
-            session: stream.session,
-            console: console.clone(),
+            session: viewer.stream().session,
+            console: viewer.console().clone(),
             writes: viewer.writes(),
             epoch: viewer.writer().epoch,
             position: viewer.position(),
@@ -294,6 +299,12 @@ impl Sessions {
             expires: line.timers.expires(),
             heartbeat: client.heartbeat,
         };
+        let (session, inbound) = self.halves(viewer, line, client);
+        (opened, session, inbound)
+    }
+
+    fn halves(&self, viewer: Viewer, line: Arc<Line>, client: ClientRules) -> (Session, Inbound) {
+        let (stream, console) = (viewer.stream(), viewer.console().clone());
         // A client that promised to be heard is not heard by what its nearest hop does.
         let own = client.heartbeat.map(|_| LastHeard::now());
         let heard = own.clone().unwrap_or(client.heard);
@@ -301,7 +312,7 @@ impl Sessions {
         let inbound = Inbound::new(stream, console, line.clone(), ledger.clone(), own);
         let ends_at_gaps = client.on_gap == OnGap::Close;
         let session = Session::new(viewer, line, ledger, heard, draining, ends_at_gaps);
-        (opened, session, inbound)
+        (session, inbound)
     }
 
     /// A place among the sessions; one that is away makes room.

@@ -114,6 +114,12 @@ pub enum OpenError {
         "this host serves {0} sessions, the most that limits.sessions allows: end some, or try later"
     )]
     TooManySessions(usize),
+    /// The console shows a picture, and carries no bytes of a guest.
+    #[error("this console is a display: use RelayGraphics")]
+    Display,
+    /// Another session took the whole display over meanwhile.
+    #[error("another session took the display over for itself")]
+    TakenOver,
     /// The agent is stopping.
     #[error("the agent is stopping: try again in a moment")]
     Draining,
@@ -123,7 +129,7 @@ impl OpenError {
     /// The reason that goes with it.
     pub const fn reason(&self) -> Reason {
         match self {
-            Self::Join(JoinError::LeaseHeld(_)) => Reason::LeaseHeld,
+            Self::Join(JoinError::LeaseHeld(_) | JoinError::Occupied(_)) => Reason::LeaseHeld,
             Self::Join(JoinError::NotRunning) => Reason::NotRunning,
             Self::Join(JoinError::Unavailable(state)) => unavailable(state.availability),
             Self::Join(JoinError::TooManyViewers(_)) | Self::TooManySessions(_) => {
@@ -131,6 +137,8 @@ impl OpenError {
             }
             Self::Join(JoinError::Moved(_)) => Reason::Moved,
             Self::Join(JoinError::Gone) => Reason::NotFound,
+            Self::Display => Reason::Unsupported,
+            Self::TakenOver => Reason::TakenOver,
             Self::Draining => Reason::AgentDraining,
             Self::Resume(ResumeError::Unknown) => Reason::ResumeRefused,
         }

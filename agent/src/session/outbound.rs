@@ -126,6 +126,8 @@ pub struct Session {
     ledger: Arc<Ledger>,
     heard: LastHeard,
     draining: CancellationToken,
+    /// Whether it may be taken up again once its stream is lost.
+    returns: bool,
     /// Whether it ends with the next gap.
     ends_at_gaps: bool,
     /// Whether the first gap is that of the place where it began, with which it does not end.
@@ -148,9 +150,37 @@ impl Session {
             ledger,
             heard,
             draining,
+            returns: true,
             ends_at_gaps,
             begins_interrupted,
         }
+    }
+
+    /// It is over once its stream is lost.
+    pub(super) const fn without_return(mut self) -> Self {
+        self.returns = false;
+        self
+    }
+
+    /// How many bytes beside its own output its client may be sent now.
+    pub(super) fn room(&self) -> u64 {
+        self.line.mailbox.lock().window.room().output
+    }
+
+    /// Its client is sent so many bytes, of a place that has no output of its own.
+    pub(super) fn relayed(&self, offset: u64, bytes: u64) {
+        if let Some(viewer) = &self.viewer {
+            let position = Position {
+                offset,
+                ..viewer.position()
+            };
+            self.line.mailbox.lock().window.sent(position, bytes);
+        }
+    }
+
+    /// Ends it, unless it is ending already.
+    pub(super) fn close(&self, reason: Reason, detail: &str) {
+        self.line.close(reason, detail);
     }
 
     /// What to tell next; `None` after [`Event::Closed`].
@@ -292,7 +322,7 @@ impl Session {
     }
 
     fn end(&self, viewer: Viewer, reason: Reason) {
-        if reason == Reason::TransportLost {
+        if reason == Reason::TransportLost && self.returns {
             self.ledger.lost(viewer, &self.heard);
         } else {
             let stream = viewer.stream();

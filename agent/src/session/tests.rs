@@ -13,6 +13,7 @@ use crate::core::output::Start;
 use crate::core::position::Position;
 use crate::endpoint::{EndpointError, Holder};
 
+mod relays;
 mod resume;
 mod timers;
 mod writer;
@@ -33,9 +34,13 @@ impl Desk {
     }
 
     async fn open_with(limit: usize, times: TimeLimits) -> Self {
-        let mut host = Host::start(Some(1), 1024);
-        let console = host.console().await;
+        let host = Host::start(Some(1), 1024);
         host.script.attached().await;
+        Self::at(host, limit, times).await
+    }
+
+    async fn at(mut host: Host, limit: usize, times: TimeLimits) -> Self {
+        let console = host.console().await;
         let draining = CancellationToken::new();
         let metrics = SessionMetrics::register(host.metrics.registry()).unwrap();
         let sessions = Sessions::new(limit, GRACE, draining.clone(), metrics);

@@ -90,7 +90,7 @@ fn rule(raw: Spanned<raw::CaptureRule>, source: &Source<'_>) -> Result<CaptureRu
 }
 
 /// A list of 1 to [`MAX_ENTRIES`] entries, each read by `read`.
-fn each<T>(
+pub(super) fn each<T>(
     raw: Spanned<Vec<Spanned<String>>>,
     key: &str,
     source: &Source<'_>,

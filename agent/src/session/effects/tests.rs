@@ -50,6 +50,7 @@ impl Desk {
             view_otherwise: false,
             wait_for_start: false,
             end_when_stopped: false,
+            alone: None,
         });
         joined.expect("attaches")
     }
