@@ -2,6 +2,7 @@
 //!
 //! Refuses to do anything: `main` acts on what is parsed here.
 
+mod relays;
 mod streams;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 
+use self::relays::{RelayArgs, VncArgs, relay_help, vnc_help};
 use self::streams::{ATTACH_HELP, AttachArgs, TailArgs};
 use crate::connect::{AgentAddress, CredentialPaths};
 use crate::doctor::{self, LogSource};
@@ -27,7 +29,7 @@ const MAX_HOLD_MS: u64 = 5000;
 /// How many presses one command line may ask for.
 const MAX_PRESSES: usize = 256;
 
-/// Serial and virtio consoles of a host's VMs, through its vmconsole-agent.
+/// Consoles and displays of a host's VMs, through its vmconsole-agent.
 #[derive(Debug, Parser)]
 #[command(name = "vmconsolectl", version, after_long_help = exit_codes())]
 pub(crate) struct Cli {
@@ -98,6 +100,12 @@ pub(crate) enum Command {
     Attach(AttachArgs),
     /// Print the last lines of a console's output
     Tail(TailArgs),
+    /// Show a VM's VNC display to viewers of this host
+    #[command(after_long_help = format!("{}\n\n{}", vnc_help(), exit_codes()))]
+    Vnc(VncArgs),
+    /// Relay a console or display to a local TCP port or unix socket
+    #[command(after_long_help = format!("{}\n\n{}", relay_help(), exit_codes()))]
+    Relay(RelayArgs),
     /// Put a break on a console's serial line
     Break(BreakArgs),
     /// Press keys of a VM's keyboard
@@ -279,16 +287,21 @@ fn sysrq(text: &str) -> Result<u8, String> {
 
 /// Keys that are pressed together. Which there are, the agent knows.
 fn press(text: &str) -> Result<Press, String> {
+    together(text, MAX_KEYS).map(Press)
+}
+
+/// At most so many keys, joined by a hyphen.
+fn together(text: &str, most: usize) -> Result<Vec<String>, String> {
     let keys: Vec<_> = text.split('-').map(str::to_ascii_lowercase).collect();
     if keys.iter().any(String::is_empty) {
         return Err(
             "give names joined by -, such as ctrl-alt-delete; - itself is minus".to_owned(),
         );
     }
-    if keys.len() > MAX_KEYS {
-        return Err(format!("{MAX_KEYS} keys are pressed together at most"));
+    if keys.len() > most {
+        return Err(format!("{most} keys are pressed together at most"));
     }
-    Ok(Press(keys))
+    Ok(keys)
 }
 
 /// The table of exit codes for help.

@@ -14,6 +14,7 @@ mod output;
 mod pki;
 mod reference;
 mod refusal;
+mod relay;
 mod words;
 
 use std::error::Error;
@@ -33,6 +34,7 @@ use crate::list::ListError;
 use crate::output::{chain, tell};
 use crate::pki::PkiError;
 use crate::refusal::Refusal;
+use crate::relay::RelayError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +45,8 @@ enum Failure {
     List(#[from] ListError),
     #[error(transparent)]
     Attach(#[from] AttachError),
+    #[error(transparent)]
+    Relay(#[from] RelayError),
     #[error(transparent)]
     Effect(#[from] EffectError),
     #[error(transparent)]
@@ -58,6 +62,7 @@ impl Failure {
     fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::List(ListError::Refused(refusal))
+            | Self::Relay(RelayError::List(ListError::Refused(refusal)))
             | Self::Attach(AttachError::Link(LinkError::Refused(refusal)))
             | Self::Effect(EffectError::Refused {
                 source: refusal, ..
@@ -69,12 +74,10 @@ impl Failure {
     /// The exit for it.
     fn exit(&self) -> Exit {
         match self {
-            Self::Connect(_)
-            | Self::Attach(AttachError::Link(LinkError::Connect(_) | LinkError::Timeout)) => {
-                Exit::Unreachable
-            }
+            Self::Connect(_) => Exit::Unreachable,
+            Self::Attach(AttachError::Link(error)) => error.exit_before_open(),
+            Self::Relay(error) => error.exit(),
             Self::List(ListError::Refused(refusal))
-            | Self::Attach(AttachError::Link(LinkError::Refused(refusal)))
             | Self::Effect(EffectError::Refused {
                 source: refusal, ..
             }) => refusal.exit_before_open(),
@@ -135,6 +138,11 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::List(args) => list::run(channel(&to).await?, args.vms, args.output).await?,
         Command::Attach(args) => return Ok(attach::run(connector(&to), args.into()).await?),
         Command::Tail(args) => return Ok(attach::run(connector(&to), args.into()).await?),
+        Command::Vnc(args) => {
+            let viewer = variable("VMCONSOLE_VIEWER");
+            return Ok(relay::run(connector(&to), args.options(viewer)).await?);
+        }
+        Command::Relay(args) => return Ok(relay::run(connector(&to), args.into()).await?),
         Command::Break(args) => {
             let channel = channel(&to).await?;
             effects::send_break(channel, &args.vm, &args.console, args.sysrq).await?;
@@ -175,15 +183,16 @@ async fn channel(options: &Connection) -> Result<Channel, Failure> {
 
 /// Connections as the options ask for them.
 fn connector(options: &Connection) -> Connector {
-    let variable = |name| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
     Connector {
         agent: options.agent.clone(),
         server_name: options.server_name.clone(),
         paths: options.paths(),
         places: Places::new(variable("VMCONSOLE_PKI"), variable("HOME")),
     }
+}
+
+/// The path in an environment variable, if it is set.
+fn variable(name: &str) -> Option<PathBuf> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    value.map(PathBuf::from)
 }

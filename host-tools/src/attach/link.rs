@@ -31,7 +31,7 @@ use crate::refusal::Refusal;
 pub(super) const OUTPUT_WINDOW: u64 = 1 << 20;
 
 /// How long the agent may take to open the console.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many messages wait for the connection; more stay with the session.
 const REQUEST_QUEUE: usize = 16;
@@ -72,6 +72,15 @@ impl LinkError {
             Self::Connect(_) | Self::Timeout => Trouble::Passing,
             Self::Refused(refusal) => Trouble::of_refusal(refusal),
             Self::NotOpened => Trouble::Lasting,
+        }
+    }
+
+    /// The exit where nothing was open before.
+    pub(crate) fn exit_before_open(&self) -> Exit {
+        match self {
+            Self::Connect(_) | Self::Timeout => Exit::Unreachable,
+            Self::Refused(refusal) => refusal.exit_before_open(),
+            Self::NotOpened => Exit::Failed,
         }
     }
 
@@ -183,7 +192,7 @@ pub(super) fn next_open(console: ConsoleRef, again: Again, typing: Typing) -> Op
 }
 
 /// The heartbeat that is promised.
-fn heartbeat() -> Option<prost_types::Duration> {
+pub(crate) fn heartbeat() -> Option<prost_types::Duration> {
     prost_types::Duration::try_from(INTERVAL).ok()
 }
 

@@ -8,17 +8,17 @@
 mod breaks;
 mod drive;
 pub(crate) mod escape;
-mod heartbeat;
+pub(crate) mod heartbeat;
 mod keyboard;
-mod link;
-mod notices;
+pub(crate) mod link;
+pub(crate) mod notices;
 mod reconnect;
 mod screen;
 mod session;
-mod signals;
+pub(crate) mod signals;
 mod terminal;
 mod typed;
-mod window;
+pub(crate) mod window;
 
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;

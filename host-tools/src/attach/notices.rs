@@ -21,10 +21,10 @@ use crate::words;
 const MAX_SHOWN: usize = 16;
 
 /// This session has got the lease.
-pub(super) const YOU_WRITE: &str = "you hold the writer's lease now: what you type is sent";
+pub(crate) const YOU_WRITE: &str = "you hold the writer's lease now: what you type is sent";
 
 /// A reason's name as the agent writes it, without the prefix of the enumeration.
-pub(super) fn reason(number: i32) -> &'static str {
+pub(crate) fn reason(number: i32) -> &'static str {
     let name = Reason::try_from(number)
         .unwrap_or(Reason::Unspecified)
         .as_str_name();
@@ -40,7 +40,7 @@ fn somebody(who: Option<&Participant>) -> String {
 }
 
 /// `VM/ALIAS` of what was opened.
-pub(super) fn console_name(opened: &Opened) -> String {
+pub(crate) fn console_name(opened: &Opened) -> String {
     let console = opened.console.clone().unwrap_or_default();
     let vm = if console.vm_name.is_empty() {
         console.vm_uuid
@@ -51,7 +51,7 @@ pub(super) fn console_name(opened: &Opened) -> String {
 }
 
 /// The first line of a session at a terminal.
-pub(super) fn attached(console: &str, session: &str, key: EscapeKey) -> String {
+pub(crate) fn attached(console: &str, session: &str, key: EscapeKey) -> String {
     let leave = match key {
         EscapeKey::Off => "no escapes: leave by a signal".to_owned(),
         key => format!("leave with {key} or Enter ~ . and see Enter ~ ? for help"),
@@ -63,13 +63,13 @@ pub(super) fn attached(console: &str, session: &str, key: EscapeKey) -> String {
 }
 
 /// Opened as a viewer though writing was asked for.
-pub(super) fn somebody_else_writes(writer: Option<&Participant>) -> String {
+pub(crate) fn somebody_else_writes(writer: Option<&Participant>) -> String {
     let who = somebody(writer);
     format!("{who} holds the writer's lease: you only watch (--takeover takes it from them)")
 }
 
 /// Who waits for the lease, or asked for it in vain.
-pub(super) fn writer_refused(refused: &WriterRefused) -> String {
+pub(crate) fn writer_refused(refused: &WriterRefused) -> String {
     let who = somebody(refused.holder.as_ref());
     match refused.queue_place {
         0 => format!("{who} holds the writer's lease: you only watch"),
@@ -78,18 +78,18 @@ pub(super) fn writer_refused(refused: &WriterRefused) -> String {
 }
 
 /// The writer's stream broke.
-pub(super) fn writer_is_away(writer: &Participant) -> String {
+pub(crate) fn writer_is_away(writer: &Participant) -> String {
     let who = words::participant(writer);
     format!("{who}, who writes, has lost the connection and is waited for")
 }
 
 /// The writer's stream is there again.
-pub(super) fn writer_is_back(writer: &Participant) -> String {
+pub(crate) fn writer_is_back(writer: &Participant) -> String {
     format!("{}, who writes, is back", words::participant(writer))
 }
 
 /// What `Enter ~ ?` shows; `own` is the session's id.
-pub(super) fn help(
+pub(crate) fn help(
     key: EscapeKey,
     console: &str,
     writer: &str,
@@ -120,7 +120,7 @@ pub(super) fn help(
 }
 
 /// Output was lost.
-pub(super) fn gap(gap: &Gap) -> String {
+pub(crate) fn gap(gap: &Gap) -> String {
     let (from, to) = (gap.from.unwrap_or_default(), gap.to.unwrap_or_default());
     let lost = match (gap.length_known, to.offset.checked_sub(from.offset)) {
         (true, Some(bytes)) => format!("{bytes} bytes of output"),
@@ -138,7 +138,7 @@ pub(super) fn gap(gap: &Gap) -> String {
 }
 
 /// Who writes has changed; `wrote` is whether it was this session.
-pub(super) fn writer_changed(change: &WriterChanged, wrote: bool) -> Option<String> {
+pub(crate) fn writer_changed(change: &WriterChanged, wrote: bool) -> Option<String> {
     let why = reason(change.reason);
     match (wrote, change.you_write, &change.writer) {
         (true, true, _) => None,
@@ -162,7 +162,7 @@ pub(super) fn writer_changed(change: &WriterChanged, wrote: bool) -> Option<Stri
 }
 
 /// The console's state, where it is anything but usual.
-pub(super) fn state(state: &ConsoleState) -> String {
+pub(crate) fn state(state: &ConsoleState) -> String {
     let mut text = match (state.availability(), state.vm_state()) {
         (_, VmState::Off) => "the VM is off; waiting for it to start".to_owned(),
         (_, VmState::Crashed) => "the VM crashed".to_owned(),
@@ -190,7 +190,7 @@ pub(super) fn state(state: &ConsoleState) -> String {
 }
 
 /// Input that was not written.
-pub(super) fn input_refused(refused: &InputRefused) -> String {
+pub(crate) fn input_refused(refused: &InputRefused) -> String {
     let bytes = refused.to.saturating_sub(refused.from);
     format!(
         "{bytes} bytes of input were not written: {}",
@@ -199,7 +199,7 @@ pub(super) fn input_refused(refused: &InputRefused) -> String {
 }
 
 /// The session will end.
-pub(super) fn expiring(expiring: &Expiring) -> String {
+pub(crate) fn expiring(expiring: &Expiring) -> String {
     // What is left of a minute once the message has come is a minute to a person.
     let whole = |left: &prost_types::Duration| left.seconds + i64::from(left.nanos > 0);
     let seconds = expiring.r#in.as_ref().map_or(0, whole);
@@ -210,7 +210,7 @@ pub(super) fn expiring(expiring: &Expiring) -> String {
 }
 
 /// Somebody did something to the VM.
-pub(super) fn side_effect(effect: &SideEffect) -> String {
+pub(crate) fn side_effect(effect: &SideEffect) -> String {
     let what = match effect.kind() {
         SideEffectKind::Break => "a break was sent",
         SideEffectKind::Keys => "keys were sent to the VM's keyboard",
@@ -224,12 +224,12 @@ pub(super) fn side_effect(effect: &SideEffect) -> String {
 }
 
 /// A break that was asked for did not get through, or may not have.
-pub(super) fn no_break(refusal: &Refusal) -> String {
+pub(crate) fn no_break(refusal: &Refusal) -> String {
     format!("the break was not sent, as far as is known: {refusal}")
 }
 
 /// The VM went to another host.
-pub(super) fn moved(moved: &Moved) -> String {
+pub(crate) fn moved(moved: &Moved) -> String {
     match moved.host.as_str() {
         "" => "the VM moved to another host".to_owned(),
         host => format!("the VM moved to {}", printable(host)),
@@ -237,7 +237,7 @@ pub(super) fn moved(moved: &Moved) -> String {
 }
 
 /// The agent closed the stream.
-pub(super) fn closed(closed: &Closed) -> String {
+pub(crate) fn closed(closed: &Closed) -> String {
     let again = if closed.retryable {
         "; attaching again may help"
     } else {
@@ -259,14 +259,14 @@ pub(super) fn closed(closed: &Closed) -> String {
 }
 
 /// The stream broke, and another is tried for up to so long.
-pub(super) fn lost(why: &str, limit: Duration) -> String {
+pub(crate) fn lost(why: &str, limit: Duration) -> String {
     let seconds = limit.as_secs_f64();
     format!("connection lost, trying again for {seconds} s at most: {why}")
 }
 
 /// A stream is there again, `down` after the last broke. What is missing of the output, a Gap
 /// tells next, in its place.
-pub(super) fn back(down: Duration, opened: &Opened, expected: Position, same: bool) -> String {
+pub(crate) fn back(down: Duration, opened: &Opened, expected: Position, same: bool) -> String {
     let oldest = opened.oldest.unwrap_or_default();
     let kept = oldest.generation == expected.generation && oldest.offset <= expected.offset;
     let output = if kept {
@@ -283,7 +283,7 @@ pub(super) fn back(down: Duration, opened: &Opened, expected: Position, same: bo
 }
 
 /// Typing that is not sent again, or at all.
-pub(super) fn undelivered(lost: Undelivered) -> String {
+pub(crate) fn undelivered(lost: Undelivered) -> String {
     let Undelivered { in_doubt, unsent } = lost;
     let doubt = format!("{in_doubt} typed bytes may not have arrived");
     match (in_doubt, unsent) {
@@ -294,7 +294,7 @@ pub(super) fn undelivered(lost: Undelivered) -> String {
 }
 
 /// Somebody else got the lease while there was no stream.
-pub(super) fn lease_lost_meanwhile(writer: Option<&Participant>) -> String {
+pub(crate) fn lease_lost_meanwhile(writer: Option<&Participant>) -> String {
     let now = match writer {
         Some(writer) => format!("{} writes", words::participant(writer)),
         None => "nobody writes".to_owned(),
@@ -303,7 +303,7 @@ pub(super) fn lease_lost_meanwhile(writer: Option<&Participant>) -> String {
 }
 
 /// The agent broke the interface: the text of a bug report.
-pub(super) fn fault(fault: &Fault) -> String {
+pub(crate) fn fault(fault: &Fault) -> String {
     format!("bug of the agent, please report it with the agent's log: {fault}")
 }
 

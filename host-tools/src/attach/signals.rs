@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
     /// End, because of this signal.
     End(Number),
     /// Stop until continued.
@@ -20,7 +20,7 @@ pub(super) enum Asked {
 }
 
 /// The signals that are listened to.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     hangup: Signal,
     interrupt: Signal,
     quit: Signal,
@@ -33,7 +33,7 @@ impl Signals {
     ///
     /// # Errors
     /// As a handler cannot be installed.
-    pub(super) fn listen(raw: bool) -> io::Result<Self> {
+    pub(crate) fn listen(raw: bool) -> io::Result<Self> {
         let on = |number: Number| signal(SignalKind::from_raw(number as i32));
         let job = match raw {
             true => Some((on(Number::SIGTSTP)?, on(Number::SIGCONT)?)),
@@ -52,7 +52,7 @@ impl Signals {
     ///
     /// # Cancel safety
     /// No signal is lost.
-    pub(super) async fn next(&mut self) -> Asked {
+    pub(crate) async fn next(&mut self) -> Asked {
         let job = async {
             match &mut self.job {
                 Some((stop, go_on)) => tokio::select! {

@@ -175,6 +175,8 @@ pub(crate) struct OutputWindow {
     acked_to: Position,
     /// State that came since the last acknowledgement, in messages of the usual size.
     states: u64,
+    /// Whether the agent keeps to the window.
+    bounded: bool,
 }
 
 impl OutputWindow {
@@ -194,7 +196,14 @@ impl OutputWindow {
             written_to: start,
             acked_to: start,
             states: 0,
+            bounded: true,
         }
+    }
+
+    /// Nothing is acknowledged any more, and the agent sends without a window from now on.
+    /// Whoever takes its output bounds what waits.
+    pub(crate) const fn unbound(&mut self) {
+        self.bounded = false;
     }
 
     /// Output goes on by another stream, whose window is whole again, from `position`. What is
@@ -228,7 +237,8 @@ impl OutputWindow {
         self.received.bytes = self.received.bytes.saturating_add(len as u64);
         self.received.messages += 1;
         let over_bytes = self.received.bytes - self.acked.bytes > self.size;
-        if over_bytes || self.received.messages - self.acked.messages > MAX_UNACKED_MESSAGES {
+        let over_messages = self.received.messages - self.acked.messages > MAX_UNACKED_MESSAGES;
+        if self.bounded && (over_bytes || over_messages) {
             return Err(Fault::Overrun { window: self.size });
         }
         let contiguous = self.begins_at(position);

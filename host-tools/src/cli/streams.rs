@@ -180,7 +180,7 @@ impl From<TailArgs> for attach::Options {
 }
 
 /// The reason of a takeover.
-fn reason(text: &str) -> Result<String, String> {
+pub(super) fn reason(text: &str) -> Result<String, String> {
     match text.len() {
         0..=MAX_REASON_BYTES => Ok(text.to_owned()),
         len => Err(format!(

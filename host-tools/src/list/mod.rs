@@ -70,7 +70,13 @@ pub(crate) async fn run(
 }
 
 /// All consoles of these VMs, or of all.
-async fn read_all(channel: Channel, vms: Vec<String>) -> Result<Vec<Console>, ListError> {
+///
+/// # Errors
+/// [`ListError::Refused`] and [`ListError::Endless`].
+pub(crate) async fn read_all(
+    channel: Channel,
+    vms: Vec<String>,
+) -> Result<Vec<Console>, ListError> {
     let mut client = ConsoleServiceClient::new(channel);
     let filter = Some(ConsoleFilter {
         vms,

@@ -18,13 +18,15 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 use vmconsole_proto::v1::console_service_server::{ConsoleService, ConsoleServiceServer};
+use vmconsole_proto::v1::graphics_service_server::GraphicsServiceServer;
 use vmconsole_proto::v1::stream_console_request::Message as FromClient;
 use vmconsole_proto::v1::stream_console_response::Message as ToClient;
 use vmconsole_proto::v1::*;
 
+use crate::fake_display::{DisplayStream, Displays};
 use crate::program::LIMIT;
 
-type BoxStream<T> = Pin<Box<dyn AsyncStream<Item = Result<T, Status>> + Send>>;
+pub(crate) type BoxStream<T> = Pin<Box<dyn AsyncStream<Item = Result<T, Status>> + Send>>;
 
 /// What the calls are answered with.
 #[derive(Default)]
@@ -63,6 +65,7 @@ pub(crate) struct FakeAgent {
     /// Side effects that were asked for, as they came.
     pub(crate) calls: Arc<Mutex<Vec<Call>>>,
     streams: Receiver<ClientStream>,
+    displays: Receiver<DisplayStream>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -80,6 +83,7 @@ impl FakeAgent {
             .identity(Identity::from_pem(read("agent.crt"), read("agent.key")))
             .client_ca_root(Certificate::from_pem(read("ca.crt")));
         let (opened, streams) = sync_channel(8);
+        let (shown, displays) = sync_channel(32);
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = sync_channel(1);
         let lists = Arc::default();
@@ -100,6 +104,7 @@ impl FakeAgent {
                 bound.send(listener.local_addr().unwrap()).unwrap();
                 let mut server = Server::builder().tls_config(tls).unwrap();
                 let server = server.add_service(ConsoleServiceServer::new(service));
+                let server = server.add_service(GraphicsServiceServer::new(Displays(shown)));
                 // Dropping the server with what it serves is what a lost agent looks like.
                 tokio::select! {
                     served = server.serve_with_incoming(TcpIncoming::from(listener)) => served.unwrap(),
@@ -113,6 +118,7 @@ impl FakeAgent {
             lists,
             calls,
             streams,
+            displays,
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -123,6 +129,18 @@ impl FakeAgent {
         self.streams
             .recv_timeout(LIMIT)
             .expect("no client opened a stream")
+    }
+
+    /// The next display that a client opens.
+    pub(crate) fn display(&self) -> DisplayStream {
+        self.displays
+            .recv_timeout(LIMIT)
+            .expect("no client opened a display")
+    }
+
+    /// A display that a client has opened already.
+    pub(crate) fn try_display(&self) -> Option<DisplayStream> {
+        self.displays.try_recv().ok()
     }
 
     /// Waits until a side effect was asked for.

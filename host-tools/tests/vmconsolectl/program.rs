@@ -1,7 +1,7 @@
 //! Running the built program, with pipes or on a PTY, never longer than a bound.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -126,6 +126,21 @@ impl Piped {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// Takes stdout's first line, and leaves the rest to nobody.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        let stdout = self.stdout.take().unwrap();
+        let (read, come) = sync_channel(1);
+        std::thread::spawn(move || {
+            let mut stdout = BufReader::new(stdout);
+            stdout.read_line(&mut line).unwrap();
+            // Nobody waits for a line that came too late.
+            let _ = read.send(line);
+        });
+        let line = come.recv_timeout(LIMIT).expect("nothing on stdout");
+        line.trim_end().to_owned()
     }
 
     /// Waits for the end; stdin that was not fed stays open until then.
