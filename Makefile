@@ -9,7 +9,7 @@ help:
 	@echo "make long          the runs that take minutes each, on a release build, with their figures"
 	@echo "make lint          format, clippy, licences, interface, documentation"
 	@echo "make packages      a DEB and an RPM, in target/packages"
-	@echo "make bench         the byte path beside a plain TLS relay and socat"
+	@echo "make bench         the byte path beside a plain TLS relay, socat, haproxy, websockify and sshd"
 
 # Where the packages are there it needs no root.
 demo:
@@ -59,6 +59,6 @@ packages:
 
 # `make bench SCENARIOS="bulk round-trip"` runs some of it.
 bench:
-	@tests/setup.sh test
+	@tests/setup.sh bench
 	cargo bench --workspace --bench cursors
 	ulimit -n $$(ulimit -Hn) && cargo bench --workspace --bench path -- $(SCENARIOS)

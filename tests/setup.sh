@@ -2,10 +2,10 @@
 # Installs what this project needs from Debian, and makes the unprivileged user that the
 # tests run the agent as. It adds what is missing, says what it does, and configures no
 # service. Where systemd runs, Debian starts the services it installs: libvirtd and what
-# belongs to it, which are left running though nothing here uses them, and Prometheus, which
-# is stopped again.
+# belongs to it, which are left running though nothing here uses them, and Prometheus, haproxy
+# and sshd, which are stopped again unless they were there before.
 #
-#   usage: tests/setup.sh build|packages|lint|demo|demo-libvirt|test
+#   usage: tests/setup.sh build|packages|lint|demo|demo-libvirt|test|bench
 #     build         what compiling needs
 #     packages      build, and what finds which libraries a program needs
 #     lint          build, and what the check of the interface needs
@@ -13,6 +13,7 @@
 #                   is. For root also the user vmconsole-test, as which QEMU and the agent run
 #     demo-libvirt  demo, and libvirt, and that user, in libvirt's group
 #     test          demo-libvirt, and the tools that the tests drive
+#     bench         build, and what the agent is measured beside
 #
 # Run as root or with sudo at hand. Where all is there it changes nothing, and needs neither.
 set -eu
@@ -26,8 +27,11 @@ demo="$build qemu-system-x86 apt dpkg cpio xz-utils util-linux passwd"
 demo_libvirt="$demo libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients"
 make_packages="$build binutils dpkg-dev gzip rpm"
 lint="$build git python3 python3-venv"
+# VNC clients, what shows them, and what stands between a browser and a display.
+vnc="chromium chromium-driver novnc websockify tigervnc-viewer xvfb xdotool imagemagick"
 test="$demo_libvirt $make_packages bsdutils openssl prometheus python3 python3-venv socat
-	debootstrap systemd-container"
+	debootstrap systemd-container $vnc"
+bench="$build haproxy openssh-client openssh-server socat util-linux websockify"
 
 case ${1:-} in
 build) packages=$build ;;
@@ -36,6 +40,7 @@ lint) packages=$lint ;;
 demo) packages=$demo ;;
 demo-libvirt) packages=$demo_libvirt ;;
 test) packages=$test ;;
+bench) packages=$bench ;;
 *)
 	sed -n 's/^#   usage: /usage: /p' "$0" >&2
 	exit 2
@@ -70,7 +75,7 @@ present() {
 	pkg-config) command -v pkg-config >/dev/null 2>&1 ;;
 	prometheus) command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1 ;;
 	python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
-	git | python3 | socat | cpio) command -v "$1" >/dev/null 2>&1 ;;
+	git | python3 | socat | cpio | websockify | xdotool) command -v "$1" >/dev/null 2>&1 ;;
 	*) installed "$1" ;;
 	esac
 }
@@ -97,15 +102,17 @@ if [ -n "$missing" ]; then
 	# shellcheck disable=SC2086 # one word per package
 	as_root env DEBIAN_FRONTEND=noninteractive \
 		apt-get install --yes --quiet --no-install-recommends $missing
-	case " $missing " in
-	*" prometheus "*)
-		# The tests start one of their own. Debian starts the service where systemd runs.
+	# The tests and benches start their own. Debian starts the services where systemd runs.
+	for service in prometheus:prometheus haproxy:haproxy openssh-server:ssh; do
+		case " $missing " in
+		*" ${service%:*} "*) ;;
+		*) continue ;;
+		esac
 		if [ -d /run/systemd/system ]; then
-			say "stopping the prometheus service that came with the package"
-			as_root systemctl disable --now prometheus.service
+			say "stopping the ${service#*:} service that came with the package"
+			as_root systemctl disable --now "${service#*:}.service"
 		fi
-		;;
-	esac
+	done
 fi
 
 if [ -n "$needs_guest" ]; then
@@ -114,6 +121,11 @@ if [ -n "$needs_guest" ]; then
 		say "fetching apt's package lists"
 		as_root apt-get update -qq
 	fi
+fi
+
+# An sshd that root starts insists on it, and only the service makes it.
+if [ "$1" = bench ] && [ "$(id -u)" -eq 0 ]; then
+	mkdir -p -m 755 /run/sshd
 fi
 
 if [ -n "$needs_user" ] && ! getent passwd "$user" >/dev/null; then

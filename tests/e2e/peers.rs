@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use vmconsole_proto::v1;
 use vmconsole_tests::guest::Guest;
 
-use crate::host::{BOUND, Host};
+use crate::host::{BOUND, Host, Serving};
 
 /// A file of this repository.
 pub(crate) fn repository(path: &str) -> PathBuf {
@@ -17,7 +17,7 @@ pub(crate) fn repository(path: &str) -> PathBuf {
 
 /// A directory with what a proxy needs, as `vmconsolectl pki init` names it: `ca.crt`,
 /// `proxy.crt` and `proxy.key`.
-pub(crate) fn proxy_files(host: &Host) -> TempDir {
+pub(crate) fn proxy_files(host: &Serving) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("ca.crt"), host.pki.ca_pem()).unwrap();
     host.pki.proxy().write(dir.path(), "proxy");

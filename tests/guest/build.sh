@@ -13,6 +13,7 @@
 #   vmc.getty=LIST    terminals with a login, separated by commas, and "channel"; "none" for
 #                     none
 #   vmc.channel=NAME  a virtio channel that is waited for, and gets a shell
+# What virtio keyboards and pointers are told is kept in /run/input: an event is 24 bytes.
 set -eu
 export LC_ALL=C
 
@@ -117,7 +118,7 @@ chmod 0755 "$root/bin/busybox"
 # In load order: each needs those before it. A later kernel may have some built in.
 : >"$root/lib/modules/order"
 for name in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci \
-	virtio_console button evdev; do
+	virtio_console button evdev virtio_input; do
 	file=$(find "$modules" -name "$name.ko" -o -name "$name.ko.xz" | head -n 1)
 	case $file in
 	*.ko.xz) xz -dc "$file" >"$root/lib/modules/$name.ko" ;;
@@ -192,6 +193,14 @@ if [ -n "$wanted" ]; then
 fi
 case ,$wanted, in ,, | *,channel,*) ;; *) channel= ;; esac
 [ -z "$channel" ] || echo "null::respawn:/sbin/channel-login $(port)" >>/etc/inittab
+for name in /sys/class/input/event*/device/name; do
+	case $(cat "$name" 2>/dev/null) in
+	*[Vv]irtio*)
+		event=${name#/sys/class/input/}
+		cat "/dev/input/${event%%/*}" >>/run/input &
+		;;
+	esac
+done
 # From here on the console is the login's alone: kernel lines stay in dmesg.
 dmesg -n 1
 RCS

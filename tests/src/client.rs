@@ -4,6 +4,7 @@
 //! It never reconnects and never hides a loss: a broken promise of the agent is a panic.
 
 mod receive;
+mod relay;
 mod send;
 mod watch;
 
@@ -19,6 +20,7 @@ use vmconsole_proto::v1::stream_console_request::Message as Request;
 use vmconsole_proto::v1::stream_console_response::Message as Response;
 
 pub use receive::ReceiveHalf;
+pub use relay::{Relay, relay_open};
 pub use send::SendHalf;
 
 use crate::pki::{AGENT_NAME, Credentials};
@@ -48,6 +50,7 @@ impl Default for Windows {
 /// One HTTP/2 connection to an agent. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Client {
+    channel: Channel,
     service: ConsoleServiceClient<Channel>,
 }
 
@@ -82,8 +85,9 @@ impl Client {
     /// The transport's. With TLS 1.3 a refusal of the client's certificate may show only
     /// at the first call.
     pub async fn connect(endpoint: &Endpoint) -> Result<Self, Error> {
-        let service = ConsoleServiceClient::new(endpoint.connect().await?);
-        Ok(Self { service })
+        let channel = endpoint.connect().await?;
+        let service = ConsoleServiceClient::new(channel.clone());
+        Ok(Self { channel, service })
     }
 
     /// The generated client, for calls that have no method here.

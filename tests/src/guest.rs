@@ -46,6 +46,29 @@ pub enum Serial {
     None,
 }
 
+/// The alias of the VNC display.
+pub const VNC0: &str = "vnc0";
+
+/// Where a guest's VNC display listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VncListen {
+    /// Nowhere: whoever wants it asks libvirtd.
+    Nowhere,
+    /// On a unix socket below the directory of the libvirtd.
+    Socket,
+    /// On a TCP port of 127.0.0.1 that libvirt chooses.
+    Address,
+}
+
+/// A guest's VNC display.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vnc {
+    /// Where it listens.
+    pub listen: VncListen,
+    /// Its password, if it has one: up to eight letters and digits.
+    pub password: Option<String>,
+}
+
 /// What a guest is made of.
 #[derive(Debug, Clone)]
 pub struct GuestOptions {
@@ -61,6 +84,8 @@ pub struct GuestOptions {
     pub channel: bool,
     /// Whether it has a screen, on which its kernel writes too.
     pub video: bool,
+    /// Its VNC display; it has a screen then.
+    pub vnc: Option<Vnc>,
     /// Whether its firmware writes to the first serial port.
     pub firmware_on_serial: bool,
     /// What its kernel is told.
@@ -77,6 +102,7 @@ impl GuestOptions {
             virtio_console: true,
             channel: false,
             video: false,
+            vnc: None,
             firmware_on_serial: false,
             kernel: Kernel::default(),
         }
@@ -105,9 +131,19 @@ impl Guest {
             "{:?} is no plain name",
             options.name
         );
+        if let Some(vnc) = &options.vnc
+            && vnc.listen == VncListen::Socket
+        {
+            xml::make_vnc_dir(libvirtd.dir());
+        }
         let xml = libvirtd.dir().join(format!("{}.xml", options.name));
         let serial0 = xml::far_end(&options, libvirtd.dir());
-        let text = xml::domain(&options, probe::accelerator(), serial0.as_ref());
+        let text = xml::domain(
+            &options,
+            probe::accelerator(),
+            serial0.as_ref(),
+            libvirtd.dir(),
+        );
         std::fs::write(&xml, text).expect("the domain's XML can be written");
         let virsh = libvirtd.virsh_handle();
         let path = xml.to_str().expect("a temporary path is UTF-8");

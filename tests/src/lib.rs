@@ -27,6 +27,7 @@ pub mod proxy;
 pub mod qemu;
 pub mod random;
 mod ready;
+pub mod rfb;
 pub mod scrape;
 pub mod setup;
 pub mod standin;

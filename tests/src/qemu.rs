@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 pub use chardev::{Chardev, Far};
 pub use dir::QemuDir;
 pub use monitor::{Monitor, MonitorError};
-pub use options::{Boot, CHANNEL, CONSOLE0, QemuOptions, SERIAL0, SERIAL1};
+pub use options::{Boot, CHANNEL, CONSOLE0, QemuOptions, SERIAL0, SERIAL1, Vnc};
 
 use crate::process::Process;
 use crate::{setup, user, wait};
@@ -79,6 +79,11 @@ impl Qemu {
     /// The QMP socket that is there for the agent, if QEMU was told to have one.
     pub fn qmp(&self) -> &Path {
         &self.paths.qmp
+    }
+
+    /// The socket on which its screen is served, if it is on one.
+    pub fn vnc_socket(&self) -> PathBuf {
+        self.options.vnc_socket(&self.paths.consoles)
     }
 
     /// The monitor that the test has for itself.

@@ -8,6 +8,9 @@ use nix::unistd::Uid;
 /// What brings a machine to where every test runs.
 pub const INSTALL: &str = "sudo tests/setup.sh test";
 
+/// The same for what the agent is measured beside.
+pub const INSTALL_BENCH: &str = "sudo tests/setup.sh bench";
+
 /// Where Debian keeps daemons that an ordinary user's PATH leaves out.
 const SYSTEM_DIRS: &[&str] = &["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -37,7 +40,9 @@ pub fn require(programs: &[&str]) {
 /// # Panics
 /// When it is not installed, naming the command that installs it.
 pub fn program(program: &str) -> PathBuf {
-    find(program).unwrap_or_else(|| panic!("not installed: {program}; run: {INSTALL}"))
+    find(program).unwrap_or_else(|| {
+        panic!("not installed: {program}; run: {INSTALL}, or for a bench: {INSTALL_BENCH}")
+    })
 }
 
 fn find(program: &str) -> Option<PathBuf> {

@@ -2,7 +2,8 @@
 //! and socat doing the same work in the same run: `make bench`.
 //!
 //! Endpoint, server and client are processes of their own, TLS 1.3 with certificates on
-//! both sides. Rounds of the three are interleaved, and what is told is the median of the
+//! both sides. Relays of displays are measured beside haproxy, websockify and sshd too.
+//! Rounds of all of them are interleaved, and what is told is the median of the
 //! rounds. Absolute figures are the machine's; the ratios are what counts.
 #![allow(
     clippy::expect_used,
@@ -13,6 +14,7 @@
 )]
 
 mod idle;
+mod relays;
 mod scenarios;
 mod server;
 mod table;

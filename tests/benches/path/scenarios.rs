@@ -5,42 +5,47 @@ use std::time::Duration;
 use vmconsole_tests::standin::{Mode, SELL_UNIT};
 
 use super::idle::{idle, memory};
+use super::relays;
 use super::server::{Kind, Server, Session};
 use super::table::{Goal, Row, median};
 use super::work::{self, Cost, UART_RATE};
 
-const ROUNDS: usize = 5;
+pub(crate) const ROUNDS: usize = 5;
 
 /// What one round of bulk transfers: 256 MiB.
 const LOTS: usize = 1024;
 
 /// Round trips, attachments on new connections and on a warm one, each round.
-const ROUND_TRIPS: usize = 2000;
+pub(crate) const ROUND_TRIPS: usize = 2000;
 const NEW_ATTACHMENTS: usize = 20;
-const WARM_ATTACHMENTS: usize = 200;
+pub(crate) const WARM_ATTACHMENTS: usize = 200;
 
 /// How long what is paced by time goes on, each round.
 pub(crate) const PACED: Duration = Duration::from_secs(2);
-const PACED_ROUNDS: usize = 3;
-const FAIRNESS: Duration = Duration::from_secs(4);
+pub(crate) const PACED_ROUNDS: usize = 3;
+pub(crate) const FAIRNESS: Duration = Duration::from_secs(4);
 
 /// Keystroke streams beside one bulk stream.
 const OTHERS: usize = 199;
 
-pub(crate) fn row(what: impl Into<String>, figures: [Option<f64>; 3], goal: Goal) -> Row {
+pub(crate) fn row(
+    what: impl Into<String>,
+    figures: impl Into<Vec<Option<f64>>>,
+    goal: Goal,
+) -> Row {
     Row {
         what: what.into(),
-        figures,
+        figures: figures.into(),
         goal,
     }
 }
 
-fn medians(rounds: [Vec<f64>; 3]) -> [Option<f64>; 3] {
+pub(crate) fn medians<const N: usize>(rounds: [Vec<f64>; N]) -> [Option<f64>; N] {
     rounds.map(|rounds| (!rounds.is_empty()).then(|| median(rounds)))
 }
 
 /// The value below which this share of all lies, in microseconds.
-fn percentile(times: &mut [Duration], share: f64) -> f64 {
+pub(crate) fn percentile(times: &mut [Duration], share: f64) -> f64 {
     times.sort();
     let index = ((times.len() as f64 * share) as usize).min(times.len() - 1);
     times[index].as_secs_f64() * 1e6
@@ -77,6 +82,9 @@ pub(crate) async fn run(chosen: Vec<String>) -> Vec<Row> {
     }
     if wanted("fairness") {
         rows.extend(fairness().await);
+    }
+    if wanted("relays") {
+        rows.extend(relays::run().await);
     }
     rows
 }

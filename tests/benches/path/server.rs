@@ -24,19 +24,19 @@ use vmconsole_tests::process::{Process, tied};
 use vmconsole_tests::standin::{Mode, Programs, StandinHost, socket, start, start_guests};
 use vmconsole_tests::{setup, wait};
 
-const PROGRAMS: Programs = Programs {
+pub(crate) const PROGRAMS: Programs = Programs {
     agent: env!("CARGO_BIN_EXE_standin-agent"),
     guest: env!("CARGO_BIN_EXE_standin-guest"),
 };
 
 /// As much at once as the agent reads.
-const BUFFER: usize = 64 * 1024;
+pub(crate) const BUFFER: usize = 64 * 1024;
 
 /// How long a server may take to listen.
-const LISTEN_BOUND: Duration = Duration::from_secs(10);
+pub(crate) const LISTEN_BOUND: Duration = Duration::from_secs(10);
 
 /// A limit for each session and each connection of the largest scenario.
-const CONFIG: &str = "[limits]\nconnections = 2048\nviewers_per_console = 2048\n\n\
+pub(crate) const CONFIG: &str = "[limits]\nconnections = 2048\nviewers_per_console = 2048\n\n\
                       [log]\nlevel = \"warn\"\n";
 
 /// Which way.
@@ -56,25 +56,28 @@ pub(crate) enum Kind {
 /// in socat's place.
 const BEFORE: &str = "VMCONSOLE_BENCH_BEFORE";
 
+/// An earlier build, if one is to be measured.
+pub(crate) fn before() -> Option<Programs> {
+    let agent = std::env::var(BEFORE).ok()?;
+    Some(Programs {
+        agent: agent.leak(),
+        ..PROGRAMS
+    })
+}
+
 impl Kind {
     /// What runs, if it is an agent.
     fn programs(self) -> Option<Programs> {
         match self {
             Self::Agent => Some(PROGRAMS),
-            Self::Before => {
-                let agent = std::env::var(BEFORE).expect("it is set");
-                Some(Programs {
-                    agent: agent.leak(),
-                    ..PROGRAMS
-                })
-            }
+            Self::Before => before(),
             Self::Relay | Self::Socat => None,
         }
     }
 
     /// What is measured side by side.
     pub(crate) fn all() -> [Self; 3] {
-        let third = if std::env::var_os(BEFORE).is_some() {
+        let third = if before().is_some() {
             Self::Before
         } else {
             Self::Socat
@@ -206,7 +209,7 @@ impl Plain {
     }
 }
 
-fn relay(pki: &Pki, far: &Path) -> (Process, SocketAddr) {
+pub(crate) fn relay(pki: &Pki, far: &Path) -> (Process, SocketAddr) {
     let (certificate, key) = pki.agent_files();
     let mut command = tied(env!("CARGO_BIN_EXE_plain-relay"));
     command.args([certificate, key, pki.ca_file(), far]);
@@ -214,7 +217,7 @@ fn relay(pki: &Pki, far: &Path) -> (Process, SocketAddr) {
     (process, ready[0].parse().expect("it says its address"))
 }
 
-fn socat(pki: &Pki, far: &Path) -> (Process, SocketAddr) {
+pub(crate) fn socat(pki: &Pki, far: &Path) -> (Process, SocketAddr) {
     let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
     let address = free.expect("a free port");
     let (certificate, key) = pki.agent_files();
@@ -236,7 +239,7 @@ fn socat(pki: &Pki, far: &Path) -> (Process, SocketAddr) {
     (process, address)
 }
 
-fn connector(pki: &Pki, proxy: &Credentials) -> TlsConnector {
+pub(crate) fn connector(pki: &Pki, proxy: &Credentials) -> TlsConnector {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     let certificate = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM");

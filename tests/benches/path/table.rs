@@ -15,20 +15,24 @@ pub(crate) enum Goal {
     None,
 }
 
+/// What is beside the agent, the plain relay and socat where relays of displays are measured.
+const OTHERS: [&str; 3] = ["haproxy", "websockify", "sshd"];
+
 /// One row.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     /// What was measured, with its unit.
     pub(crate) what: String,
-    /// The agent's, the relay's and socat's figure, where there is one.
-    pub(crate) figures: [Option<f64>; 3],
+    /// The agent's, the relay's and socat's figure, where there is one, and those of [`OTHERS`]
+    /// where they are measured too.
+    pub(crate) figures: Vec<Option<f64>>,
     /// What is to be reached.
     pub(crate) goal: Goal,
 }
 
 impl Row {
     fn ratio(&self, other: usize) -> Option<f64> {
-        Some(self.figures[0]? / self.figures[other]?)
+        Some(self.figures[0]? / (*self.figures.get(other)?)?)
     }
 
     fn verdict(&self) -> (String, Option<bool>) {
@@ -52,9 +56,20 @@ impl Row {
 
 /// Prints the rows. Returns how many goals were missed.
 pub(crate) fn print(rows: &[Row]) -> usize {
+    let columns = rows.iter().map(|row| row.figures.len()).max().unwrap_or(3);
+    let others = |cell: &dyn Fn(usize) -> String| -> String {
+        let cells = (3..columns).map(|column| format!(" {:>10}", cell(column)));
+        cells.collect()
+    };
     println!(
-        "\n{:<46} {:>9} {:>9} {:>9} {:>8} {:>8}  goal",
-        "", "agent", "relay", "socat", "x relay", "x socat"
+        "\n{:<46} {:>9} {:>9} {:>9}{} {:>8} {:>8}  goal",
+        "",
+        "agent",
+        "relay",
+        "socat",
+        others(&|column| OTHERS[column - 3].to_owned()),
+        "x relay",
+        "x socat"
     );
     let mut missed = 0;
     for row in rows {
@@ -73,11 +88,12 @@ pub(crate) fn print(rows: &[Row]) -> usize {
         };
         missed += usize::from(met == Some(false));
         println!(
-            "{:<46} {:>9} {:>9} {:>9} {:>8} {:>8}  {goal:<29} {verdict}",
+            "{:<46} {:>9} {:>9} {:>9}{} {:>8} {:>8}  {goal:<29} {verdict}",
             row.what,
             number(row.figures[0]),
             number(row.figures[1]),
             number(row.figures[2]),
+            others(&|column| number(row.figures.get(column).copied().flatten())),
             ratio(row.ratio(1)),
             ratio(row.ratio(2)),
         );

@@ -37,11 +37,16 @@ pub(crate) struct Cost {
 impl Cost {
     /// Measures `work`.
     pub(crate) async fn of<T>(server: &Server, work: impl Future<Output = T>) -> (Self, T) {
-        let (cpu, client) = (usage::cpu(server.pid()), usage::own_cpu());
+        Self::of_process(server.pid(), work).await
+    }
+
+    /// The same of any process and its children.
+    pub(crate) async fn of_process<T>(pid: i32, work: impl Future<Output = T>) -> (Self, T) {
+        let (cpu, client) = (usage::cpu(pid), usage::own_cpu());
         let begun = Instant::now();
         let result = work.await;
         let wall = begun.elapsed();
-        let cpu = usage::cpu(server.pid()).saturating_sub(cpu);
+        let cpu = usage::cpu(pid).saturating_sub(cpu);
         let client = usage::own_cpu().saturating_sub(client);
         (Self { wall, cpu, client }, result)
     }

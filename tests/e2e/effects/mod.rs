@@ -2,7 +2,7 @@
 //! QEMU without libvirt by the API, and on a libvirt domain by `vmconsolectl`.
 
 mod command_line;
-mod picture;
+pub(crate) mod picture;
 
 use serde_json::json;
 use tonic::Status;
@@ -73,7 +73,7 @@ pub(crate) async fn inject_nmi(client: &Client, name: &str) -> Result<(), Status
 }
 
 /// The PNG, which is as long as its beginning says and in pieces no larger than allowed.
-async fn screenshot(client: &Client, name: &str) -> Result<Vec<u8>, Status> {
+pub(crate) async fn screenshot(client: &Client, name: &str) -> Result<Vec<u8>, Status> {
     let request = v1::CaptureScreenshotRequest {
         vm: vm(name),
         screen: 0,

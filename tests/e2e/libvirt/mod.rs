@@ -2,12 +2,14 @@
 //! the test's own.
 
 mod channel;
+mod displays;
 mod effects;
 pub(crate) mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::unistd::User;
 use tokio::sync::watch;
 use vmconsole_agent::core::id::{Alias, ConsoleId, VmUuid};
 use vmconsole_agent::endpoint::{
@@ -44,7 +46,9 @@ impl Rig {
     /// Starts a guest with further devices and waits until it is known to run.
     async fn guest(&self, options: GuestOptions, devices: &str) -> (Guest, VmUuid) {
         let guest = Guest::define(&self.libvirtd, options);
-        let dump = self.libvirtd.virsh(&["dumpxml", guest.name()]).unwrap();
+        // A display's password is among what is secret.
+        let dump = ["dumpxml", "--security-info", guest.name()];
+        let dump = self.libvirtd.virsh(&dump).unwrap();
         let xml = dump.replace("</devices>", &format!("{devices}</devices>"));
         let path = self.libvirtd.dir().join("more.xml");
         std::fs::write(&path, xml).unwrap();
@@ -71,16 +75,28 @@ impl Rig {
 
 /// One more client of libvirtd.
 fn connect(libvirtd: &Libvirtd, tasks: &Tasks) -> Arc<LibvirtHypervisor> {
+    connect_by(libvirtd, tasks, |_| {})
+}
+
+/// One more client of libvirtd, that is not as usual.
+fn connect_by(
+    libvirtd: &Libvirtd,
+    tasks: &Tasks,
+    change: impl FnOnce(&mut LibvirtConfig),
+) -> Arc<LibvirtHypervisor> {
+    let qemu = User::from_name("libvirt-qemu").unwrap().unwrap();
+    let qemu = qemu.uid.as_raw();
     let rules = DirectRules {
         directories: vec![libvirtd.dir().to_owned()],
-        owners: vec![0],
+        owners: vec![0, qemu],
         tcp: TcpRule::Loopback,
     };
-    let config = LibvirtConfig {
+    let mut config = LibvirtConfig {
         uri: libvirtd.uri(),
         channels: vec!["org.vmconsole.*".to_owned()],
         ..LibvirtConfig::default()
     };
+    change(&mut config);
     let direct = DirectEndpoints::new(rules, tasks.clone());
     let (hypervisor, task) = LibvirtHypervisor::new(config, direct);
     tasks.spawn("libvirt", task.run(tasks.token()));

@@ -1,10 +1,12 @@
 //! The definition of a guest, as libvirt takes it.
 
 use std::fmt::Write as _;
+use std::fs::Permissions;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::{GuestOptions, Serial};
+use super::{GuestOptions, Serial, VncListen};
 use crate::image::CHANNEL_NAME;
 use crate::libvirtd::IMAGES;
 use crate::probe::{self, Accelerator};
@@ -13,11 +15,15 @@ use crate::qemu::Far;
 /// The guest's memory; the kernel and its initramfs need about half of it.
 const MEMORY_MIB: u32 = 128;
 
-/// The domain's definition, with this first serial port.
+/// Where displays' sockets are, below the directory of the libvirtd.
+const VNC_DIR: &str = "vnc";
+
+/// The domain's definition, with this first serial port, and further sockets in `dir`.
 pub(super) fn domain(
     options: &GuestOptions,
     accelerator: Accelerator,
     serial0: Option<&Far>,
+    dir: &Path,
 ) -> String {
     let channel = options.channel.then_some(CHANNEL_NAME);
     format!(
@@ -52,7 +58,7 @@ pub(super) fn domain(
             false => "",
         },
         qemu = probe::QEMU,
-        devices = devices(options, serial0),
+        devices = devices(options, serial0) + &graphics(options, dir),
     )
 }
 
@@ -105,7 +111,7 @@ fn devices(options: &GuestOptions, serial0: Option<&Far>) -> String {
             format!("<channel type='unix'><target type='virtio' name='{CHANNEL_NAME}'/></channel>"),
         ),
         (
-            options.video,
+            options.video || options.vnc.is_some(),
             "<video><model type='vga'/></video>".to_owned(),
         ),
     ];
@@ -113,6 +119,37 @@ fn devices(options: &GuestOptions, serial0: Option<&Far>) -> String {
         devices.push_str(device);
     }
     devices
+}
+
+/// Makes the directory for sockets of displays. QEMU makes them itself, and not as root.
+pub(super) fn make_vnc_dir(dir: &Path) {
+    let vnc = dir.join(VNC_DIR);
+    std::fs::create_dir_all(&vnc).expect("a directory can be made");
+    std::fs::set_permissions(vnc, Permissions::from_mode(0o777)).expect("it is ours");
+}
+
+/// The VNC display, if the guest has one.
+fn graphics(options: &GuestOptions, dir: &Path) -> String {
+    let Some(vnc) = &options.vnc else {
+        return String::new();
+    };
+    let (port, listen) = match vnc.listen {
+        VncListen::Nowhere => ("", "<listen type='none'/>".to_owned()),
+        VncListen::Socket => {
+            let path = dir.join(VNC_DIR).join(&options.name);
+            let listen = format!("<listen type='socket' socket='{}'/>", path.display());
+            ("", listen)
+        }
+        VncListen::Address => (
+            " autoport='yes'",
+            "<listen type='address' address='127.0.0.1'/>".to_owned(),
+        ),
+    };
+    let password = vnc
+        .password
+        .as_ref()
+        .map_or_else(String::new, |password| format!(" passwd='{password}'"));
+    format!("<graphics type='vnc'{port}{password}>{listen}</graphics>")
 }
 
 /// The type and the source of a serial port.

@@ -1,7 +1,7 @@
 //! What a guest without libvirt is made of, and how QEMU is told so.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Chardev, Paths};
 use crate::image::{CHANNEL_NAME, Kernel};
@@ -17,6 +17,50 @@ pub const CHANNEL: &str = "channel0";
 
 /// The guest's memory; the kernel and its initramfs need about half of it.
 const MEMORY_MIB: u32 = 128;
+
+/// Where and how a QEMU serves its screen.
+#[derive(Debug, Clone)]
+pub enum Vnc {
+    /// On a unix socket, to anybody.
+    Unix,
+    /// Nowhere: to whom its monitor hands a connection.
+    Nowhere,
+    /// On this port of the loopback, counted from 5900, to whoever knows this password.
+    Password(u16, &'static str),
+    /// On this port of the loopback, counted from 5900, within TLS with the certificates in this
+    /// directory (`ca-cert.pem`, `server-cert.pem`, `server-key.pem`), and to whoever knows the
+    /// password, if there is one.
+    X509(u16, PathBuf, Option<&'static str>),
+}
+
+impl Vnc {
+    fn options(&self, arguments: &mut Arguments, socket: &Path) {
+        let secret = |arguments: &mut Arguments, password: &str| {
+            arguments.pair("-object", format!("secret,id=vncpassword,data={password}"));
+        };
+        let vnc = match self {
+            Self::Unix => format!("unix:{}", socket.display()),
+            Self::Nowhere => "none".to_owned(),
+            Self::Password(display, password) => {
+                secret(arguments, password);
+                format!("127.0.0.1:{display},password-secret=vncpassword")
+            }
+            Self::X509(display, dir, password) => {
+                let tls = "tls-creds-x509,id=vnctls,endpoint=server,verify-peer=off";
+                arguments.pair("-object", format!("{tls},dir={}", dir.display()));
+                let vnc = format!("127.0.0.1:{display},tls-creds=vnctls");
+                match password {
+                    None => vnc,
+                    Some(password) => {
+                        secret(arguments, password);
+                        format!("{vnc},password-secret=vncpassword")
+                    }
+                }
+            }
+        };
+        arguments.pair("-vnc", vnc);
+    }
+}
 
 /// What a QEMU begins with.
 #[derive(Debug, Clone)]
@@ -50,8 +94,11 @@ pub struct QemuOptions {
     pub vga: bool,
     /// Whether its firmware writes to the first serial port.
     pub firmware_on_serial: bool,
-    /// Whether its screen is served by VNC, on a unix socket.
-    pub vnc: bool,
+    /// How its screen is served by VNC, if it is.
+    pub vnc: Option<Vnc>,
+    /// Whether its keyboard and its pointer are virtio's, and count what they are told: see
+    /// [`crate::image::Kernel`].
+    pub virtio_input: bool,
     /// An event of QEMU's own that it writes to its log each time, as `-trace` takes it.
     pub trace: Option<&'static str>,
     /// Where it waits for a guest that comes from another QEMU, as `-incoming` takes it.
@@ -73,11 +120,16 @@ impl QemuOptions {
             channel: None,
             vga: false,
             firmware_on_serial: false,
-            vnc: false,
+            vnc: None,
+            virtio_input: false,
             trace: None,
             incoming: None,
             boot: Boot::Linux(Kernel::default()),
         }
+    }
+
+    pub(super) fn vnc_socket(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}.vnc", self.name))
     }
 
     pub(super) fn arguments(&self, paths: &Paths) -> Vec<OsString> {
@@ -114,9 +166,12 @@ impl QemuOptions {
         if self.vga {
             arguments.pair("-vga", "std");
         }
-        if self.vnc {
-            let socket = paths.consoles.join(format!("{}.vnc", self.name));
-            arguments.pair("-vnc", format!("unix:{}", socket.display()));
+        if let Some(vnc) = &self.vnc {
+            vnc.options(&mut arguments, &self.vnc_socket(&paths.consoles));
+        }
+        if self.virtio_input {
+            arguments.pair("-device", "virtio-keyboard-pci");
+            arguments.pair("-device", "virtio-tablet-pci");
         }
         match &self.boot {
             Boot::Linux(kernel) => {

@@ -49,6 +49,11 @@ pub enum Mode {
     /// From the first byte of input on, writes so many bytes a second, each of which tells its
     /// offset ([`line_at`]); the next byte of input stops it, and so on.
     Lines(u32),
+    /// Is a display and no serial port: speaks RFB, sends a picture of [`UPDATE`] bytes for each
+    /// FramebufferUpdateRequest and one byte for each KeyEvent.
+    ///
+    /// [`UPDATE`]: super::UPDATE
+    Display,
 }
 
 /// What [`Mode::Lines`] writes from this offset on, which is of a line's begin: the offset
@@ -65,8 +70,8 @@ pub fn line_at(offset: u64) -> [u8; LINE] {
 impl FromStr for Mode {
     type Err = String;
 
-    /// `deaf`, `idle`, `echo`, `sell:BYTES`, `uart:BYTES_PER_SECOND` or
-    /// `lines:BYTES_PER_SECOND`.
+    /// `deaf`, `idle`, `echo`, `sell:BYTES`, `uart:BYTES_PER_SECOND`, `lines:BYTES_PER_SECOND` or
+    /// `display`.
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, number) = text.split_once(':').unwrap_or((text, ""));
         let bad = |_| format!("{text}: what follows the colon is not a number");
@@ -74,11 +79,12 @@ impl FromStr for Mode {
             "deaf" => Ok(Self::Deaf),
             "idle" => Ok(Self::Idle),
             "echo" => Ok(Self::Echo),
+            "display" => Ok(Self::Display),
             "sell" => number.parse().map(Self::Sell).map_err(bad),
             "uart" => number.parse().map(Self::Uart).map_err(bad),
             "lines" => number.parse().map(Self::Lines).map_err(bad),
             _ => Err(format!(
-                "{text}: not one of deaf, idle, echo, sell:N, uart:N, lines:N"
+                "{text}: not one of deaf, idle, echo, sell:N, uart:N, lines:N, display"
             )),
         }
     }
@@ -125,6 +131,7 @@ fn serve(mut stream: UnixStream, mode: Mode) -> io::Result<()> {
         Mode::Sell(unit) => sell(&mut stream, unit),
         Mode::Uart(rate) => uart(&mut stream, rate),
         Mode::Lines(rate) => lines(&mut stream, rate),
+        Mode::Display => super::screen::show(&mut stream),
     }
 }
 

@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use tonic::transport::Endpoint;
 
 use super::Mode;
+use super::hypervisor::DISPLAY;
 use crate::client::{self, Client, Windows};
 use crate::pki::{Credentials, Pki};
 use crate::process::{Process, tied};
@@ -52,6 +53,7 @@ pub fn start(name: &str, mut command: Command) -> (Process, Vec<String>) {
 pub fn start_guests(program: &str, dir: &Path, consoles: &[(String, Mode)]) -> Process {
     let mut command = tied(program);
     for (name, mode) in consoles {
+        let place = place(dir, name, *mode);
         let mode = match mode {
             Mode::Deaf => "deaf".to_owned(),
             Mode::Idle => "idle".to_owned(),
@@ -59,8 +61,9 @@ pub fn start_guests(program: &str, dir: &Path, consoles: &[(String, Mode)]) -> P
             Mode::Sell(unit) => format!("sell:{unit}"),
             Mode::Uart(rate) => format!("uart:{rate}"),
             Mode::Lines(rate) => format!("lines:{rate}"),
+            Mode::Display => "display".to_owned(),
         };
-        command.arg(format!("{}={mode}", socket(dir, name).display()));
+        command.arg(format!("{}={mode}", place.display()));
     }
     start("standin-guest", command).0
 }
@@ -68,6 +71,18 @@ pub fn start_guests(program: &str, dir: &Path, consoles: &[(String, Mode)]) -> P
 /// Where the console `name` listens.
 pub fn socket(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.sock"))
+}
+
+/// Where the display of the VM `name` listens.
+pub fn display(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.{DISPLAY}"))
+}
+
+fn place(dir: &Path, name: &str, mode: Mode) -> PathBuf {
+    match mode {
+        Mode::Display => display(dir, name),
+        _ => socket(dir, name),
+    }
 }
 
 /// `config`, and that sessions whose streams a test just drops end within a second.
@@ -129,7 +144,8 @@ impl StandinHost {
         std::fs::write(&file, text).expect("the directory takes files");
         let mut command = tied(programs.agent);
         command.arg(&file);
-        command.args(consoles.iter().map(|(name, _)| socket(dir.path(), name)));
+        let places = consoles.iter();
+        command.args(places.map(|(name, mode)| place(dir.path(), name, *mode)));
         let (agent, ready) = start("standin-agent", command);
         let address = |index: usize| ready[index].parse().expect("it says its addresses");
         Self {
