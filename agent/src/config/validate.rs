@@ -20,6 +20,7 @@ const MAX_NAME_BYTES: usize = 1024;
 
 mod capture;
 mod graphics;
+mod rules;
 mod sources;
 
 pub(super) fn config(file: raw::File, source: &Source<'_>) -> Result<Config, ConfigError> {

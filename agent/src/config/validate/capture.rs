@@ -4,12 +4,11 @@ use toml::Spanned;
 
 use super::super::error::{ConfigError, Source};
 use super::super::{
-    BUDGET_BYTES, Capture, CaptureMode, CaptureRule, LINGER_SECONDS, MAX_CAPTURE_RULES,
-    MAX_ENTRIES, raw,
+    BUDGET_BYTES, Capture, CaptureMode, CaptureRule, LINGER_SECONDS, MAX_CAPTURE_RULES, raw,
 };
-use super::{count, one_of, seconds, whole};
+use super::rules::{each, rules, vms};
+use super::{one_of, seconds, whole};
 use crate::core::id::Alias;
-use crate::core::selector::VmSelector;
 
 const MODES: [(&str, CaptureMode); 3] = [
     ("on-demand", CaptureMode::OnDemand),
@@ -18,18 +17,10 @@ const MODES: [(&str, CaptureMode); 3] = [
 ];
 
 pub(super) fn capture(raw: raw::Capture, source: &Source<'_>) -> Result<Capture, ConfigError> {
-    let rules = match raw.rule {
-        None => Vec::new(),
-        Some(rules) => {
-            let entries = rules.get_ref().len();
-            if entries > MAX_CAPTURE_RULES {
-                let message = format!("has {entries} entries; write at most {MAX_CAPTURE_RULES}");
-                return Err(source.invalid("capture.rule", rules.span(), message));
-            }
-            let rules = rules.into_inner().into_iter();
-            rules.map(|it| rule(it, source)).collect::<Result<_, _>>()?
-        }
-    };
+    let key = "capture.rule";
+    let rules = rules(raw.rule, key, MAX_CAPTURE_RULES, source, |it| {
+        rule(it, source)
+    })?;
     Ok(Capture {
         mode: one_of(
             raw.mode,
@@ -55,12 +46,8 @@ pub(super) fn capture(raw: raw::Capture, source: &Source<'_>) -> Result<Capture,
 }
 
 fn rule(raw: Spanned<raw::CaptureRule>, source: &Source<'_>) -> Result<CaptureRule, ConfigError> {
-    const VMS: &str = "capture.rule.vms";
     let (span, raw) = (raw.span(), raw.into_inner());
-    let Some(vms) = raw.vms else {
-        let message = "is missing; write which VMs the rule is about, as vms = [\"build-*\"]";
-        return Err(source.invalid(VMS, span, message.into()));
-    };
+    let vms = vms(raw.vms, "capture.rule.vms", span.clone(), source)?;
     if raw.mode.is_none() && raw.linger_seconds.is_none() {
         let message = "says nothing; write mode or linger_seconds, or leave the rule out";
         return Err(source.invalid("capture.rule", span, message.into()));
@@ -74,10 +61,7 @@ fn rule(raw: Spanned<raw::CaptureRule>, source: &Source<'_>) -> Result<CaptureRu
         one_of(raw.mode, key, &MODES, CaptureMode::OnDemand, source)
     });
     Ok(CaptureRule {
-        vms: each(vms, VMS, source, |text| {
-            text.parse::<VmSelector>()
-                .map_err(|error| error.to_string())
-        })?,
+        vms,
         aliases: match raw.aliases {
             None => Vec::new(),
             Some(aliases) => each(aliases, "capture.rule.aliases", source, |text| {
@@ -89,22 +73,6 @@ fn rule(raw: Spanned<raw::CaptureRule>, source: &Source<'_>) -> Result<CaptureRu
     })
 }
 
-/// A list of 1 to [`MAX_ENTRIES`] entries, each read by `read`.
-pub(super) fn each<T>(
-    raw: Spanned<Vec<Spanned<String>>>,
-    key: &str,
-    source: &Source<'_>,
-    read: impl Fn(&str) -> Result<T, String>,
-) -> Result<Vec<T>, ConfigError> {
-    count(&raw, key, MAX_ENTRIES, source)?;
-    let entries = raw.into_inner().into_iter();
-    let entries = entries.map(|text| {
-        let span = text.span();
-        read(text.get_ref()).map_err(|message| source.invalid(key, span, message))
-    });
-    entries.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -112,6 +80,7 @@ mod tests {
 
     use super::super::super::Config;
     use super::*;
+    use crate::core::selector::VmSelector;
 
     const REQUIRED: &str = "[grpc]\ncertificate='/a'\nprivate_key='/b'\nclient_ca='/c'\n\
                             [access]\nallowed_clients=['a']\n";

@@ -9,11 +9,10 @@ use super::super::graphics::{
     DisplayTls, DisplayWay, Graphics, GraphicsRule, GraphicsTerms, MAX_GRAPHICS_RULES, OPEN_SECONDS,
 };
 use super::super::raw;
-use super::capture::each;
+use super::rules::{at_most, rules, vms};
 use super::{MAX_NAME_BYTES, count, seconds};
 use crate::core::rfb::rules::{Combination, MAX_COMBINATIONS, Rules};
 use crate::core::rfb::security::Security;
-use crate::core::selector::VmSelector;
 
 const WAYS: [(&str, DisplayWay); 3] = [
     ("descriptor", DisplayWay::Descriptor),
@@ -31,17 +30,18 @@ const AUTHENTICATIONS: [(&str, Security); 5] = [
 
 pub(super) fn graphics(raw: raw::Graphics, source: &Source<'_>) -> Result<Graphics, ConfigError> {
     let tls = tls(&raw, source)?;
-    let rules = match raw.rule {
-        None => Vec::new(),
-        Some(rules) => {
-            let entries = rules.get_ref().len();
-            if entries > MAX_GRAPHICS_RULES {
-                let message = format!("has {entries} entries; write at most {MAX_GRAPHICS_RULES}");
-                return Err(source.invalid("graphics.rule", rules.span(), message));
-            }
-            let rules = rules.into_inner().into_iter();
-            rules.map(|it| rule(it, source)).collect::<Result<_, _>>()?
-        }
+    let key = "graphics.rule";
+    let rules = rules(raw.rule, key, MAX_GRAPHICS_RULES, source, |it| {
+        rule(it, source)
+    })?;
+    // What holds for every VM says the same as a rule about some.
+    let general = raw::GraphicsRule {
+        vms: None,
+        view_only: raw.view_only,
+        clipboard_to_guest: raw.clipboard_to_guest,
+        clipboard_from_guest: raw.clipboard_from_guest,
+        refused_keys: raw.refused_keys,
+        exclusive: raw.exclusive,
     };
     Ok(Graphics {
         reach: choices(raw.reach, "graphics.reach", &WAYS, source)?,
@@ -60,40 +60,33 @@ pub(super) fn graphics(raw: raw::Graphics, source: &Source<'_>) -> Result<Graphi
             &OPEN_SECONDS,
             source,
         )?,
-        terms: GraphicsTerms {
-            rules: Rules {
-                view_only: raw.view_only.unwrap_or(false),
-                refuse_clipboard_to_guest: !raw.clipboard_to_guest.unwrap_or(true),
-                refuse_clipboard_from_guest: !raw.clipboard_from_guest.unwrap_or(true),
-                refused_keys: keys(raw.refused_keys, "graphics.refused_keys", source)?,
-            },
-            exclusive: raw.exclusive.unwrap_or(false),
-        },
+        terms: terms(general, "graphics.refused_keys", source)?,
         rules,
     })
 }
 
 fn rule(raw: Spanned<raw::GraphicsRule>, source: &Source<'_>) -> Result<GraphicsRule, ConfigError> {
-    const VMS: &str = "graphics.rule.vms";
-    let (span, raw) = (raw.span(), raw.into_inner());
-    let Some(vms) = raw.vms else {
-        let message = "is missing; write which VMs the rule is about, as vms = [\"build-*\"]";
-        return Err(source.invalid(VMS, span, message.into()));
-    };
+    let (span, mut raw) = (raw.span(), raw.into_inner());
     Ok(GraphicsRule {
-        vms: each(vms, VMS, source, |text| {
-            text.parse::<VmSelector>()
-                .map_err(|error| error.to_string())
-        })?,
-        terms: GraphicsTerms {
-            rules: Rules {
-                view_only: raw.view_only.unwrap_or(false),
-                refuse_clipboard_to_guest: !raw.clipboard_to_guest.unwrap_or(true),
-                refuse_clipboard_from_guest: !raw.clipboard_from_guest.unwrap_or(true),
-                refused_keys: keys(raw.refused_keys, "graphics.rule.refused_keys", source)?,
-            },
-            exclusive: raw.exclusive.unwrap_or(false),
+        vms: vms(raw.vms.take(), "graphics.rule.vms", span, source)?,
+        terms: terms(raw, "graphics.rule.refused_keys", source)?,
+    })
+}
+
+/// What holds for displays. `key` is that of the refused keys.
+fn terms(
+    raw: raw::GraphicsRule,
+    key: &str,
+    source: &Source<'_>,
+) -> Result<GraphicsTerms, ConfigError> {
+    Ok(GraphicsTerms {
+        rules: Rules {
+            view_only: raw.view_only.unwrap_or(false),
+            refuse_clipboard_to_guest: !raw.clipboard_to_guest.unwrap_or(true),
+            refuse_clipboard_from_guest: !raw.clipboard_from_guest.unwrap_or(true),
+            refused_keys: keys(raw.refused_keys, key, source)?,
         },
+        exclusive: raw.exclusive.unwrap_or(false),
     })
 }
 
@@ -105,11 +98,7 @@ fn keys(
     let Some(raw) = raw else {
         return Ok(Vec::new());
     };
-    let entries = raw.get_ref().len();
-    if entries > MAX_COMBINATIONS {
-        let message = format!("has {entries} entries; write at most {MAX_COMBINATIONS}");
-        return Err(source.invalid(key, raw.span(), message));
-    }
+    at_most(&raw, key, MAX_COMBINATIONS, source)?;
     let texts = raw.into_inner().into_iter();
     let keys = texts.map(|text| {
         let parsed: Result<Combination, _> = text.get_ref().parse();

@@ -10,6 +10,7 @@ use super::super::{
     DEFAULT_QMP_DIRECTORY, Endpoints, Libvirt, MAX_ENTRIES, MAX_QEMU_SOCKETS, Qemu, TcpConsoles,
     raw,
 };
+use super::rules::at_most;
 use super::{MAX_NAME_BYTES, one_of, seconds};
 
 pub(super) fn libvirt(raw: raw::Libvirt, source: &Source<'_>) -> Result<Libvirt, ConfigError> {
@@ -162,18 +163,4 @@ fn plain_path(path: &Path) -> Result<(), &'static str> {
     plain
         .then_some(())
         .ok_or("not an absolute path; write it from / on, without \"..\"")
-}
-
-fn at_most<T>(
-    raw: &Spanned<Vec<T>>,
-    key: &str,
-    most: usize,
-    source: &Source<'_>,
-) -> Result<(), ConfigError> {
-    let entries = raw.get_ref().len();
-    if entries <= most {
-        return Ok(());
-    }
-    let message = format!("has {entries} entries; write at most {most}");
-    Err(source.invalid(key, raw.span(), message))
 }
