@@ -34,6 +34,7 @@
 
 mod output;
 mod tally;
+mod verdict;
 mod violation;
 
 use std::mem;
@@ -42,24 +43,14 @@ use bytes::Bytes;
 
 use self::output::Output;
 pub use self::tally::{DropKind, Dropped};
+use self::verdict::Verdict;
 pub use self::violation::Violation;
-use super::encodings::{EXTENDED_CLIPBOARD, is_kept_back};
-use super::keys::{KeyEvent, KeyFilter};
-use super::message::{Head, Kind, Look, MAX_CUT_TEXT, Unknown, look, u16_at};
+use super::keys::KeyFilter;
+use super::message::{Head, Look, Unknown, look};
 use super::rules::Rules;
 
 #[cfg(doc)]
-use super::message::MAX_WHOLE;
-
-/// Actions of the extended clipboard that carry nothing of the caller's to the guest: caps,
-/// request and peek.
-const ACTIONS_FROM_GUEST: u32 = 0x0700_0000;
-
-/// The bits of a cut text's flags that are actions, or may become some.
-const ACTIONS: u32 = 0xFFFF_0000;
-
-/// The bytes of a cut text that are not counted as text.
-const CUT_TEXT_HEAD: u64 = 8;
+use super::message::{MAX_CUT_TEXT, MAX_WHOLE};
 
 /// What one client says, on its way to the display.
 #[derive(Debug)]
@@ -85,13 +76,6 @@ enum State {
     Dropping(u64),
     Opaque(Unknown),
     Failed(Violation),
-}
-
-enum Verdict {
-    Pass,
-    Drop,
-    /// This message in its place.
-    Instead(Vec<u8>),
 }
 
 impl ClientFilter {
@@ -336,82 +320,6 @@ impl ClientFilter {
             dropped.count(DropKind::of(head.kind), 1);
         }
         Ok(verdict)
-    }
-
-    fn verdict(
-        &mut self,
-        head: Head,
-        seen: &[u8],
-        dropped: &mut Dropped,
-    ) -> Result<Verdict, Violation> {
-        let passes = match head.kind {
-            Kind::SetPixelFormat | Kind::UpdateRequest | Kind::ContinuousUpdates | Kind::Fence => {
-                true
-            }
-            Kind::SetEncodings => return Ok(self.encodings(seen, dropped)),
-            _ if self.rules.view_only || !self.holds_lease => false,
-            Kind::Key | Kind::ExtendedKey => self.keys.takes(KeyEvent::read(seen)),
-            Kind::Pointer => {
-                self.pressed_pointer = seen.try_into().ok().filter(|event: &[u8; 6]| event[1] != 0);
-                true
-            }
-            Kind::CutText | Kind::ExtendedCutText(_) => return self.cut_text(head),
-            Kind::FixColourMapEntries
-            | Kind::Xvp
-            | Kind::SetDesktopSize
-            | Kind::Gii
-            | Kind::Audio => true,
-        };
-        if !passes {
-            return Ok(Verdict::Drop);
-        }
-        // What changes the guest, and not only the picture of it.
-        self.typed |= matches!(
-            head.kind,
-            Kind::Key | Kind::ExtendedKey | Kind::Pointer | Kind::Xvp | Kind::SetDesktopSize
-        );
-        Ok(Verdict::Pass)
-    }
-
-    fn cut_text(&self, head: Head) -> Result<Verdict, Violation> {
-        let refused = self.rules.refuse_clipboard_to_guest;
-        let passes = match head.kind {
-            Kind::ExtendedCutText(Some(flags)) => {
-                let from_guest = flags & ACTIONS & !ACTIONS_FROM_GUEST == 0;
-                self.clipboard_announced && (from_guest || !refused)
-            }
-            Kind::ExtendedCutText(None) => false,
-            _ => !refused,
-        };
-        if !passes {
-            return Ok(Verdict::Drop);
-        }
-        let text = head.len - CUT_TEXT_HEAD;
-        if text > MAX_CUT_TEXT {
-            return Err(Violation::CutTextTooLong(text));
-        }
-        Ok(Verdict::Pass)
-    }
-
-    /// Takes out of `SetEncodings` what the display is not to know.
-    fn encodings(&mut self, message: &[u8], dropped: &mut Dropped) -> Verdict {
-        let (all, _) = message[4..].as_chunks::<4>();
-        let kept: Vec<i32> = all
-            .iter()
-            .map(|bytes| i32::from_be_bytes(*bytes))
-            .filter(|&encoding| !is_kept_back(&self.rules, encoding))
-            .collect();
-        self.clipboard_announced = kept.contains(&EXTENDED_CLIPBOARD);
-        let removed = usize::from(u16_at(message, 2)) - kept.len();
-        if removed == 0 {
-            return Verdict::Pass;
-        }
-        dropped.count(DropKind::Encodings, removed);
-        let mut instead = Vec::with_capacity(4 + 4 * kept.len());
-        instead.extend_from_slice(&message[..2]);
-        instead.extend_from_slice(&(kept.len() as u16).to_be_bytes());
-        instead.extend(kept.into_iter().flat_map(i32::to_be_bytes));
-        Verdict::Instead(instead)
     }
 }
 

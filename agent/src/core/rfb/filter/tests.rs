@@ -1,7 +1,7 @@
 use super::*;
-use crate::core::rfb::encodings::{EXTENDED_MOUSE_BUTTONS, XVP};
+use crate::core::rfb::encodings::{EXTENDED_CLIPBOARD, EXTENDED_MOUSE_BUTTONS, XVP};
 use crate::core::rfb::fuzzing::{is_harmless, messages};
-use crate::core::rfb::message::MAX_WHOLE;
+use crate::core::rfb::message::{MAX_CUT_TEXT, MAX_WHOLE};
 use crate::core::rfb::rules::parse_refused_keys;
 
 mod model;
