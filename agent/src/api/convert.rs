@@ -158,8 +158,8 @@ fn roster(roster: &Roster) -> v1::Roster {
     }
 }
 
-pub(super) fn opened(opened: &Opened, mode: v1::Mode) -> v1::Opened {
-    v1::Opened {
+pub(super) fn opened(opened: &Opened, mode: v1::Mode) -> v1::StreamConsoleResponse {
+    let opened = v1::Opened {
         session_id: opened.session.to_string(),
         console: Some(console(&opened.console.status())),
         mode: if opened.writes { mode } else { v1::Mode::View }.into(),
@@ -172,7 +172,9 @@ pub(super) fn opened(opened: &Opened, mode: v1::Mode) -> v1::Opened {
         heartbeat: opened.heartbeat.and_then(duration),
         roster: Some(roster(&opened.roster)),
         resume_token: opened.token.as_bytes().to_vec(),
-    }
+    };
+    let message = Some(Message::Opened(opened));
+    v1::StreamConsoleResponse { message }
 }
 
 fn gap(gap: &Gap) -> v1::Gap {

@@ -4,19 +4,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{self, Stream};
+use futures_util::Stream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
-use tonic::{Code, Request, Response, Status, Streaming};
-use tracing::info;
+use tonic::{Request, Response, Status, Streaming};
 use vmconsole_proto::v1;
 use vmconsole_proto::v1::graphics_service_server::GraphicsService;
 use vmconsole_proto::v1::relay_graphics_request::Message as FromCaller;
-use vmconsole_proto::v1::relay_graphics_response::Message as ToCaller;
 
 use super::convert;
-use super::ending::{broken_stream, final_status, first_message, not_open};
+use super::ending::{
+    NO_GRANTS, SECOND_OPEN, Told, UNKNOWN_MESSAGE, end_broken, final_status, first_message,
+    not_open, note_refusal, request_writer, responses,
+};
 use super::open::{self, Refusal, refuse};
 use super::refusal::relay_refused;
 use super::service::{last_heard, proxy};
@@ -169,10 +169,7 @@ async fn take_messages(
                 ended = true;
                 pipe.end();
             }
-            Err(broken) => match broken_stream(&broken) {
-                (Reason::TransportLost, detail) => inbound.lost(&detail),
-                (reason, detail) => inbound.close(reason, &detail),
-            },
+            Err(broken) => end_broken(&inbound, &broken),
         }
     }
     pipe.hang_up().await;
@@ -189,54 +186,25 @@ fn take(request: v1::RelayGraphicsRequest, inbound: &Inbound, pipe: &mut Pipe) {
         Some(FromCaller::Ack(ack)) => pipe.acknowledge(ack.offset),
         Some(FromCaller::Ping(ping)) => inbound.ping(ping.nonce),
         Some(FromCaller::Detach(_)) => inbound.close(Reason::ClientDetached, ""),
-        Some(FromCaller::RequestWriter(request)) => match open::writer_request(&request) {
-            Ok((claim, reason)) => inbound.request_writer(claim, reason),
-            Err(wrong) => inbound.close(Reason::BadRequest, &wrong),
-        },
+        Some(FromCaller::RequestWriter(request)) => request_writer(inbound, &request),
         Some(FromCaller::ReleaseWriter(_)) => inbound.release_writer(),
-        Some(FromCaller::Reauthenticate(_)) => inbound.close(
-            Reason::Unsupported,
-            "this version of the agent takes no grants",
-        ),
-        Some(FromCaller::Open(_)) => inbound.close(Reason::BadRequest, "a second Open came"),
-        None => inbound.close(Reason::BadRequest, "an empty or unknown message came"),
+        Some(FromCaller::Reauthenticate(_)) => inbound.close(Reason::Unsupported, NO_GRANTS),
+        Some(FromCaller::Open(_)) => inbound.close(Reason::BadRequest, SECOND_OPEN),
+        None => inbound.close(Reason::BadRequest, UNKNOWN_MESSAGE),
     }
 }
 
-enum Phase {
-    Opened(Box<v1::RelayOpened>),
-    Running,
-    Ended(Status),
-}
+impl Told for Relay {
+    type Message = v1::RelayGraphicsResponse;
 
-/// What the caller hears: `RelayOpened`, the relay, and at last the status.
-fn responses(
-    opened: v1::RelayOpened,
-    relay: Relay,
-    reader: AbortOnDropHandle<()>,
-) -> impl Stream<Item = Result<v1::RelayGraphicsResponse, Status>> + Send {
-    let start = (Phase::Opened(Box::new(opened)), relay, reader);
-    stream::unfold(start, |(phase, mut relay, reader)| async move {
-        let say = |message| {
-            let message = Some(message);
-            Ok(v1::RelayGraphicsResponse { message })
+    async fn tell(&mut self) -> Option<(Self::Message, Option<Status>)> {
+        let event = self.next().await?;
+        let status = match &event {
+            RelayEvent::Session(Event::Closed(closed)) => Some(final_status(closed)),
+            _ => None,
         };
-        let (item, phase) = match phase {
-            Phase::Opened(opened) => (say(ToCaller::Opened(*opened)), Phase::Running),
-            Phase::Running => match relay.next().await? {
-                RelayEvent::Session(Event::Closed(closed)) => {
-                    let status = final_status(&closed);
-                    let closed = convert::relay::closed(&closed);
-                    (say(ToCaller::Closed(closed)), Phase::Ended(status))
-                }
-                event => (Ok(convert::relay::event(event)), Phase::Running),
-            },
-            Phase::Ended(status) if status.code() == Code::Ok => return None,
-            // The session is over: after this item `next` returns None.
-            Phase::Ended(status) => (Err(status), Phase::Running),
-        };
-        Some((item, (phase, relay, reader)))
-    })
+        Some((convert::relay::event(event), status))
+    }
 }
 
 type BoxStream = Pin<Box<dyn Stream<Item = Result<v1::RelayGraphicsResponse, Status>> + Send>>;
@@ -255,10 +223,6 @@ impl GraphicsService for GraphicsApi {
         self.open((proxy, heard), request.into_inner())
             .await
             .map(Response::new)
-            .map_err(|(reason, refusal)| {
-                info!(%reason, peer.name = %name, message = refusal.message(), "refused");
-                self.sessions.count_refusal(reason);
-                refusal
-            })
+            .map_err(|refusal| note_refusal(&self.sessions, &name, refusal))
     }
 }

@@ -8,13 +8,12 @@ use futures_util::Stream;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::info;
 use vmconsole_proto::v1;
 use vmconsole_proto::v1::console_service_server::ConsoleService;
 use vmconsole_proto::v1::stream_console_request::Message as FromClient;
 
 use super::effects::Caller;
-use super::ending::{first_message, not_open};
+use super::ending::{first_message, not_open, note_refusal, responses};
 use super::list::{self, Filter};
 use super::open::{self, Refusal};
 use super::refusal::{open_refused, status};
@@ -140,7 +139,7 @@ impl ConsoleApi {
         let reader = self
             .tasks
             .spawn_owned("inbound", stream::take_messages(messages, inbound));
-        Ok(Box::pin(stream::responses(opened, session, reader)))
+        Ok(Box::pin(responses(opened, session, reader)))
     }
 }
 
@@ -261,10 +260,6 @@ impl ConsoleService for ConsoleApi {
         self.open((proxy, heard), request.into_inner())
             .await
             .map(Response::new)
-            .map_err(|(reason, refusal)| {
-                info!(%reason, peer.name = %name, message = refusal.message(), "refused");
-                self.sessions.count_refusal(reason);
-                refusal
-            })
+            .map_err(|refusal| note_refusal(&self.sessions, &name, refusal))
     }
 }

@@ -1,15 +1,13 @@
 //! `StreamConsole`: two directions that share nothing but the session's mailbox.
 
-use futures_util::stream::{self, Stream};
-use tokio_util::task::AbortOnDropHandle;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 use vmconsole_proto::v1;
 use vmconsole_proto::v1::stream_console_request::Message as Request;
-use vmconsole_proto::v1::stream_console_response::Message as Response;
 
 use super::convert;
-use super::ending::{broken_stream, final_status};
-use super::open;
+use super::ending::{
+    NO_GRANTS, SECOND_OPEN, Told, UNKNOWN_MESSAGE, end_broken, final_status, request_writer,
+};
 use crate::core::lease::Epoch;
 use crate::core::reason::Reason;
 use crate::session::{Event, Inbound, Session};
@@ -41,12 +39,7 @@ pub(super) async fn take_messages(
                 }
                 return;
             }
-            Err(broken) => {
-                return match broken_stream(&broken) {
-                    (Reason::TransportLost, detail) => inbound.lost(&detail),
-                    (reason, detail) => inbound.close(reason, &detail),
-                };
-            }
+            Err(broken) => return end_broken(&inbound, &broken),
         }
     }
 }
@@ -67,55 +60,23 @@ fn take(request: v1::StreamConsoleRequest, inbound: &Inbound) {
         },
         Some(Request::Ping(ping)) => inbound.ping(ping.nonce),
         Some(Request::Detach(_)) => inbound.close(Reason::ClientDetached, ""),
-        Some(Request::RequestWriter(request)) => match open::writer_request(&request) {
-            Ok((claim, reason)) => inbound.request_writer(claim, reason),
-            Err(wrong) => inbound.close(Reason::BadRequest, &wrong),
-        },
+        Some(Request::RequestWriter(request)) => request_writer(inbound, &request),
         Some(Request::ReleaseWriter(_)) => inbound.release_writer(),
-        Some(Request::Reauthenticate(_)) => {
-            inbound.close(
-                Reason::Unsupported,
-                "this version of the agent takes no grants",
-            );
-        }
-        Some(Request::Open(_)) => inbound.close(Reason::BadRequest, "a second Open came"),
-        None => inbound.close(Reason::BadRequest, "an empty or unknown message came"),
+        Some(Request::Reauthenticate(_)) => inbound.close(Reason::Unsupported, NO_GRANTS),
+        Some(Request::Open(_)) => inbound.close(Reason::BadRequest, SECOND_OPEN),
+        None => inbound.close(Reason::BadRequest, UNKNOWN_MESSAGE),
     }
 }
 
-enum Phase {
-    Opened(Box<v1::Opened>),
-    Running,
-    Ended(Status),
-}
+impl Told for Session {
+    type Message = v1::StreamConsoleResponse;
 
-/// What the client hears: `Opened`, what the session tells, and at last the status.
-pub(super) fn responses(
-    opened: v1::Opened,
-    session: Session,
-    inbound: AbortOnDropHandle<()>,
-) -> impl Stream<Item = Result<v1::StreamConsoleResponse, Status>> + Send {
-    let start = (Phase::Opened(Box::new(opened)), session, inbound);
-    stream::unfold(start, |(phase, mut session, inbound)| async move {
-        let (item, phase) = match phase {
-            Phase::Opened(opened) => {
-                let message = Some(Response::Opened(*opened));
-                (Ok(v1::StreamConsoleResponse { message }), Phase::Running)
-            }
-            Phase::Running => match session.next().await? {
-                Event::Closed(closed) => {
-                    let status = final_status(&closed);
-                    (
-                        Ok(convert::event(Event::Closed(closed))),
-                        Phase::Ended(status),
-                    )
-                }
-                event => (Ok(convert::event(event)), Phase::Running),
-            },
-            Phase::Ended(status) if status.code() == Code::Ok => return None,
-            // The session is over: after this item `next` returns None.
-            Phase::Ended(status) => (Err(status), Phase::Running),
+    async fn tell(&mut self) -> Option<(Self::Message, Option<Status>)> {
+        let event = self.next().await?;
+        let status = match &event {
+            Event::Closed(closed) => Some(final_status(closed)),
+            _ => None,
         };
-        Some((item, (phase, session, inbound)))
-    })
+        Some((convert::event(event), status))
+    }
 }

@@ -6,7 +6,6 @@ use vmconsole_proto::v1::stream_console_response::Message as Streamed;
 
 use super::{console, duration, roster, time};
 use crate::core::rfb::rules::Rules;
-use crate::session::Closed;
 use crate::session::relay::{RELAY_WINDOW, RelayEvent, RelayOpened};
 
 fn rules(rules: &Rules) -> v1::GraphicsRules {
@@ -19,9 +18,9 @@ fn rules(rules: &Rules) -> v1::GraphicsRules {
 }
 
 /// The first message.
-pub(in crate::api) fn opened(opened: &RelayOpened, mode: v1::Mode) -> v1::RelayOpened {
+pub(in crate::api) fn opened(opened: &RelayOpened, mode: v1::Mode) -> v1::RelayGraphicsResponse {
     let (width, height) = opened.size;
-    v1::RelayOpened {
+    let opened = v1::RelayOpened {
         session_id: opened.session.to_string(),
         console: Some(console(&opened.console.status())),
         mode: if opened.writes { mode } else { v1::Mode::View }.into(),
@@ -32,15 +31,9 @@ pub(in crate::api) fn opened(opened: &RelayOpened, mode: v1::Mode) -> v1::RelayO
         expires: opened.expires.and_then(time),
         heartbeat: opened.heartbeat.and_then(duration),
         roster: Some(roster(&opened.roster)),
-    }
-}
-
-/// The last message: a relay is not resumed, and tells no position.
-pub(in crate::api) fn closed(closed: &Closed) -> v1::Closed {
-    v1::Closed {
-        resume: None,
-        ..super::closed(closed)
-    }
+    };
+    let message = Some(Message::Opened(opened));
+    v1::RelayGraphicsResponse { message }
 }
 
 /// Any other. A client passes over one that says nothing, as a stream's alone would.
@@ -68,7 +61,11 @@ fn of_session(message: Streamed) -> Option<Message> {
         Streamed::Expiring(told) => Message::Expiring(told),
         Streamed::Moved(told) => Message::Moved(told),
         Streamed::Pong(told) => Message::Pong(told),
-        Streamed::Closed(told) => Message::Closed(told),
+        // A relay is not resumed, and tells no position.
+        Streamed::Closed(told) => Message::Closed(v1::Closed {
+            resume: None,
+            ..told
+        }),
         Streamed::Opened(_)
         | Streamed::Output(_)
         | Streamed::Gap(_)
