@@ -121,18 +121,12 @@ impl Console {
         });
     }
 
-    /// Whether what the session of this stream types may reach the display now.
-    pub fn may_type(&self, stream: StreamId) -> bool {
-        let mut shared = self.shared.lock();
-        let runs = shared.instance.is_some() && !shared.retired;
-        runs && shared.lease.holder() == Some(stream.session) && shared.seat(stream).is_some()
-    }
-
-    /// Whether the display is there, and the session of this stream does not hold its lease.
-    pub fn is_only_seen(&self, stream: StreamId) -> bool {
+    /// Whether the session of this stream holds the lease, so that what it types may reach the
+    /// display; `None` if the display or the stream is no more.
+    pub fn is_written_by(&self, stream: StreamId) -> Option<bool> {
         let mut shared = self.shared.lock();
         let there = shared.instance.is_some() && !shared.retired && shared.seat(stream).is_some();
-        there && shared.lease.holder() != Some(stream.session)
+        there.then(|| shared.lease.holder() == Some(stream.session))
     }
 
     /// Whether anybody holds the lease.

@@ -213,23 +213,16 @@ impl Registry {
         if console.is_display() {
             let display = display::run(console.clone(), receiver, token.clone());
             self.tasks.spawn("display", display);
-            return Driven {
-                console,
-                target: sender,
-                token,
-            };
-        }
-        let endpoint = self.hypervisor.endpoint(id);
-        self.tasks.spawn(
-            "pump",
-            pump::run(
+        } else {
+            let pump = pump::run(
                 console.clone(),
-                endpoint,
+                self.hypervisor.endpoint(id),
                 self.hypervisor.clone(),
                 receiver,
                 token.clone(),
-            ),
-        );
+            );
+            self.tasks.spawn("pump", pump);
+        }
         Driven {
             console,
             target: sender,

@@ -11,15 +11,15 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::error::HandshakeError;
-use super::handshake::{OpenDisplay, WayIn, greet};
+use super::handshake::{OpenDisplay, greet};
 use super::load::DisplayTerms;
 use super::metrics::RelayMetrics;
+use crate::config::GraphicsTerms;
 use crate::console::Console;
 use crate::core::id::VmUuid;
 use crate::core::reason::Reason;
-use crate::core::rfb::rules::Rules;
-use crate::endpoint::{DisplayAccess, DisplayStream, EndpointError};
-use crate::hypervisor::Hypervisor;
+use crate::endpoint::EndpointError;
+use crate::hypervisor::{Hypervisor, Instance};
 
 /// The most openings of one VM's displays that are under way or wait for their turn.
 pub const MAX_OPENING: usize = 8;
@@ -100,16 +100,10 @@ impl Displays {
         }
     }
 
-    /// What is kept from guest and caller of this display, whatever the caller wants.
-    pub fn rules(&self, console: &Console) -> Rules {
+    /// What holds for this display, whatever a caller wants.
+    pub fn terms(&self, console: &Console) -> &GraphicsTerms {
         let name = console.vm_name();
-        self.terms.of(console.id().vm, &name).rules.clone()
-    }
-
-    /// Whether each session is to be alone at this display.
-    pub fn exclusive(&self, console: &Console) -> bool {
-        let name = console.vm_name();
-        self.terms.of(console.id().vm, &name).exclusive
+        self.terms.of(console.id().vm, &name)
     }
 
     /// What relays count.
@@ -117,7 +111,7 @@ impl Displays {
         &self.metrics
     }
 
-    /// Opens the display `console`. With `shared`, other viewers stay as they are; without, the
+    /// Opens the display `console`, as this run of the VM's QEMU has it. With `shared`, other viewers stay as they are; without, the
     /// display is asked to disconnect those that it has.
     ///
     /// # Errors
@@ -128,10 +122,10 @@ impl Displays {
     pub async fn open(
         &self,
         console: &Arc<Console>,
+        instance: Option<Instance>,
         shared: bool,
     ) -> Result<OpenDisplay, DisplayError> {
         let deadline = Instant::now() + self.terms.open;
-        let instance = console.shown_by();
         let opened = match self.turn(console.id().vm) {
             None => Err(DisplayError::Busy),
             Some(turn) => {
@@ -166,18 +160,8 @@ impl Displays {
             .map_err(|_| DisplayError::Busy)?;
         let line = self.hypervisor.open_display(console.id()).await?;
         debug!(console = %console.id(), way = ?line.way, "connected to the display");
-        let way_in = match &line.access {
-            DisplayAccess::Granted => WayIn::Granted,
-            DisplayAccess::AsAsked { host } => WayIn::AsAsked {
-                host: host.as_deref(),
-            },
-        };
         let terms = &self.terms.handshake;
-        let opened = match line.stream {
-            DisplayStream::Unix(stream) => greet(stream, way_in, terms, shared, deadline).await,
-            DisplayStream::Tcp(stream) => greet(stream, way_in, terms, shared, deadline).await,
-        };
-        Ok(opened?)
+        Ok(greet(line.stream, &line.access, terms, shared, deadline).await?)
     }
 
     /// A place among those who open a display of this VM, unless there are too many.

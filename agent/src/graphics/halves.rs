@@ -2,8 +2,9 @@
 //! divided without a lock; TLS cannot be.
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
+
+use crate::endpoint::DisplayStream;
 
 /// What the display sends.
 pub type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
@@ -17,17 +18,18 @@ pub trait IntoHalves: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     fn into_halves(self) -> (ReadHalf, WriteHalf);
 }
 
-impl IntoHalves for UnixStream {
+impl IntoHalves for DisplayStream {
     fn into_halves(self) -> (ReadHalf, WriteHalf) {
-        let (read, write) = self.into_split();
-        (Box::new(read), Box::new(write))
-    }
-}
-
-impl IntoHalves for TcpStream {
-    fn into_halves(self) -> (ReadHalf, WriteHalf) {
-        let (read, write) = self.into_split();
-        (Box::new(read), Box::new(write))
+        match self {
+            Self::Unix(stream) => {
+                let (read, write) = stream.into_split();
+                (Box::new(read), Box::new(write))
+            }
+            Self::Tcp(stream) => {
+                let (read, write) = stream.into_split();
+                (Box::new(read), Box::new(write))
+            }
+        }
     }
 }
 

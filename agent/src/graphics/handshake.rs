@@ -14,22 +14,10 @@ use super::halves::{IntoHalves, ReadHalf, WriteHalf};
 use super::terms::Terms;
 use crate::core::rfb::display::{Display, ServerInit, Step};
 use crate::core::rfb::security::{Acceptable, Security};
+use crate::endpoint::DisplayAccess;
 
 /// How much is read at once at most, in bytes. A display's name may be longer.
 const READ_BYTES: usize = 4096;
-
-/// How we get in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WayIn<'a> {
-    /// The display was told to let this connection in: it is to offer None.
-    Granted,
-    /// As the display asks, within the terms.
-    AsAsked {
-        /// The host that it was connected to by, which its certificate is checked against unless
-        /// the terms expect another name. `None` of a unix socket.
-        host: Option<&'a str>,
-    },
-}
 
 /// A display that let us in. What comes next on it are the messages of RFC 6143, 7.5 and 7.6.
 pub struct OpenDisplay {
@@ -53,15 +41,15 @@ pub struct OpenDisplay {
 /// If dropped, the connection is closed.
 pub async fn greet<S: IntoHalves>(
     stream: S,
-    way_in: WayIn<'_>,
+    access: &DisplayAccess,
     terms: &Terms,
     shared: bool,
     deadline: Instant,
 ) -> Result<OpenDisplay, HandshakeError> {
     let none = Acceptable::none();
-    let (acceptable, host) = match way_in {
-        WayIn::Granted => (&none, None),
-        WayIn::AsAsked { host } => (&terms.acceptable, host),
+    let (acceptable, host) = match access {
+        DisplayAccess::Granted => (&none, None),
+        DisplayAccess::AsAsked { host } => (&terms.acceptable, host.as_deref()),
     };
     let mut display = Display::new(acceptable, shared);
     let opened = timeout_at(deadline, open(stream, &mut display, terms, host)).await;

@@ -14,13 +14,12 @@ use crate::core::id::VmUuid;
 use crate::core::rfb::password::VncPassword;
 use crate::core::rfb::security::{Acceptable, Security};
 use crate::core::rfb::vencrypt::PlainCredentials;
+use crate::pem::EXPOSED_MODE;
 
 /// The longest password, in bytes.
 const MAX_PASSWORD_BYTES: u64 = 256;
 /// The longest file with a password that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 4096;
-/// Access to a password's file that nobody needs, as of a private key's.
-const EXPOSED_MODE: u32 = 0o026;
 
 /// Why displays cannot be opened as the configuration says.
 #[derive(Debug, thiserror::Error)]

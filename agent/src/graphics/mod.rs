@@ -14,7 +14,7 @@ pub use displays::{DisplayError, Displays, MAX_OPENING};
 pub use error::HandshakeError;
 pub(crate) use error::says_so_itself;
 pub use halves::{IntoHalves, ReadHalf, WriteHalf};
-pub use handshake::{OpenDisplay, WayIn, greet};
+pub use handshake::{OpenDisplay, greet};
 pub use load::{DisplayTerms, DisplayTermsError};
 pub use metrics::RelayMetrics;
 pub use terms::{Terms, TermsError};

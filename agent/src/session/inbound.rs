@@ -30,8 +30,6 @@ pub struct Inbound {
     answered: AtomicBool,
     /// The client's own signs of life, if it promised a heartbeat.
     heartbeat: Option<LastHeard>,
-    /// Whether it may be taken up again once its stream is lost.
-    returns: bool,
 }
 
 impl Inbound {
@@ -49,14 +47,7 @@ impl Inbound {
             ledger,
             answered: AtomicBool::new(false),
             heartbeat,
-            returns: true,
         }
-    }
-
-    /// It is over once its stream is lost.
-    pub(super) const fn without_return(mut self) -> Self {
-        self.returns = false;
-        self
     }
 
     /// The console.
@@ -182,7 +173,7 @@ impl Inbound {
     /// The client's stream broke, as far as it sends: the session may be taken up again, if it is
     /// of those that may.
     pub fn lost(&self, detail: &str) {
-        if !self.returns {
+        if !self.line.returns {
             return self.close(Reason::TransportLost, detail);
         }
         self.line.close(Reason::TransportLost, detail);

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::last_heard::LastHeard;
 use super::metrics::{Record, SessionMetrics};
-use super::timers::Timers;
+use super::timers::{Timers, at};
 use super::token::Token;
 use super::{Line, ResumeError};
 use crate::console::{Console, Viewer};
@@ -340,17 +340,11 @@ impl Ledger {
     pub(super) async fn keep(&self, stop: CancellationToken) {
         loop {
             let next = self.end_overdue();
-            let over = async {
-                match next {
-                    Some(next) => tokio::time::sleep_until(next).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased; // to stop comes before everything
                 () = stop.cancelled() => break,
                 () = self.went_away.notified() => {}
-                () = over => {}
+                () = at(next) => {}
             }
         }
         let mut entries = self.entries.lock();

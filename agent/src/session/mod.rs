@@ -45,7 +45,7 @@ use crate::console::{
     Console, Demand, JoinError, JoinRequest, Participant, RejoinRequest, Viewer, WriterAnswer,
 };
 use crate::core::deadlines::TimeLimits;
-use crate::core::id::SessionId;
+use crate::core::id::{PeerIdentity, SessionId};
 use crate::core::input::INPUT_WINDOW;
 use crate::core::reason::Reason;
 use crate::core::window::OutputWindow;
@@ -68,6 +68,8 @@ pub(crate) struct Line {
     pub(crate) mailbox: Mutex<Mailbox>,
     /// The session's, whichever stream it goes by.
     pub(crate) timers: Arc<Timers>,
+    /// Whether the session may be taken up again once its stream is lost.
+    pub(crate) returns: bool,
     /// Wakes the outbound direction.
     pub(crate) news: Notify,
     /// Wakes the inbound direction, once: the session is ending.
@@ -75,11 +77,13 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Of a stream that begins.
-    fn new(viewer: &Viewer, client: &ClientRules, timers: Arc<Timers>) -> Arc<Self> {
+    /// Of a stream that begins, of a session that `returns` once a stream of it is lost, or does
+    /// not.
+    fn new(viewer: &Viewer, client: &ClientRules, timers: Arc<Timers>, returns: bool) -> Arc<Self> {
         timers.stream_begins(client.heartbeat);
         Arc::new(Self {
             timers,
+            returns,
             mailbox: Mutex::new(Mailbox {
                 window: OutputWindow::new(client.output_window, viewer.position()),
                 pong: None,
@@ -194,13 +198,7 @@ impl Sessions {
         request: OpenRequest,
     ) -> Result<(Opened, Session, Inbound), OpenError> {
         let permit = self.permit()?;
-        let session = SessionId::random();
-        let participant = Participant {
-            session,
-            proxy: request.proxy.clone(),
-            since: SystemTime::now(),
-            away: None,
-        };
+        let participant = participant(&request.proxy);
         let join = JoinRequest {
             participant,
             start: request.start,
@@ -223,14 +221,8 @@ impl Sessions {
             joined => joined,
         }?;
         let timers = Arc::new(Timers::new(self.times));
-        let line = Line::new(&viewer, &request.client, timers);
-        let (id, proxy) = (console.id().clone(), request.proxy);
-        let record = self.metrics.opened(session, id, proxy.clone(), permit);
-        let place = Place {
-            console: console.clone(),
-            proxy,
-        };
-        let token = self.ledger.begin(session, place, record, line.clone());
+        let line = Line::new(&viewer, &request.client, timers, true);
+        let token = self.enter(&viewer, &line, request.proxy, permit);
         Ok(self.stream(viewer, line, ((0, INPUT_WINDOW), token), request.client))
     }
 
@@ -265,7 +257,7 @@ impl Sessions {
             }
         };
         let viewer = rejoined.viewer;
-        let line = Line::new(&viewer, &request.client, timers);
+        let line = Line::new(&viewer, &request.client, timers, true);
         if !self.ledger.runs(stream, &line) {
             line.close(
                 Reason::Superseded,
@@ -274,6 +266,22 @@ impl Sessions {
         }
         let input = (rejoined.next_input, rejoined.input_window);
         Ok(self.stream(viewer, line, (input, token), request.client))
+    }
+
+    /// Enters a session that begins, by the place that it has at its console.
+    fn enter(
+        &self,
+        viewer: &Viewer,
+        line: &Arc<Line>,
+        proxy: PeerIdentity,
+        permit: SessionPermit,
+    ) -> Token {
+        let (session, console) = (viewer.stream().session, viewer.console().clone());
+        let record = self
+            .metrics
+            .opened(session, console.id().clone(), proxy.clone(), permit);
+        let place = Place { console, proxy };
+        self.ledger.begin(session, place, record, line.clone())
     }
 
     /// The two halves of a stream, and what its client is told first.
@@ -342,6 +350,16 @@ impl Sessions {
             () = self.draining.cancelled() => Err(OpenError::Draining),
             displaced = console.displace_holder(join) => Ok(displaced?),
         }
+    }
+}
+
+/// Who a session that begins is to the others.
+fn participant(proxy: &PeerIdentity) -> Participant {
+    Participant {
+        session: SessionId::random(),
+        proxy: proxy.clone(),
+        since: SystemTime::now(),
+        away: None,
     }
 }
 

@@ -126,8 +126,6 @@ pub struct Session {
     ledger: Arc<Ledger>,
     heard: LastHeard,
     draining: CancellationToken,
-    /// Whether it may be taken up again once its stream is lost.
-    returns: bool,
     /// Whether it ends with the next gap.
     ends_at_gaps: bool,
     /// Whether the first gap is that of the place where it began, with which it does not end.
@@ -150,16 +148,9 @@ impl Session {
             ledger,
             heard,
             draining,
-            returns: true,
             ends_at_gaps,
             begins_interrupted,
         }
-    }
-
-    /// It is over once its stream is lost.
-    pub(super) const fn without_return(mut self) -> Self {
-        self.returns = false;
-        self
     }
 
     /// How many bytes beside its own output its client may be sent now.
@@ -322,7 +313,7 @@ impl Session {
     }
 
     fn end(&self, viewer: Viewer, reason: Reason) {
-        if reason == Reason::TransportLost && self.returns {
+        if reason == Reason::TransportLost && self.line.returns {
             self.ledger.lost(viewer, &self.heard);
         } else {
             let stream = viewer.stream();

@@ -15,6 +15,17 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// Waits until `time`; for ever, and without a timer, if there is none.
+///
+/// # Cancel safety
+/// Nothing is lost.
+pub(super) async fn at(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// One session's deadlines.
 #[derive(Debug)]
 pub(crate) struct Timers {
@@ -52,17 +63,14 @@ impl Timers {
         }
     }
 
-    /// Waits until something is due; for ever if nothing will be. There is no timer then.
+    /// Waits until something is due; for ever if nothing will be.
     ///
     /// # Cancel safety
     /// Nothing is lost.
     pub(super) async fn due(&self) -> Due {
         loop {
             let next = self.deadlines.lock().next();
-            match next {
-                Some(next) => tokio::time::sleep_until(next.into()).await,
-                None => std::future::pending().await,
-            }
+            at(next.map(Into::into)).await;
             // What was heard meanwhile put it off.
             if let Some(due) = self.deadlines.lock().due(now()) {
                 return due;

@@ -18,15 +18,20 @@ use tokio::time::Instant;
 use vmconsole_agent::core::reason::Reason;
 use vmconsole_agent::core::rfb::password::VncPassword;
 use vmconsole_agent::core::rfb::security::{Acceptable, Security};
+use vmconsole_agent::endpoint::{DisplayAccess, DisplayStream};
 use vmconsole_agent::graphics::{
-    DisplayTls, DisplayTlsOptions, HandshakeError, IntoHalves, OpenDisplay, Terms, WayIn, greet,
+    DisplayTls, DisplayTlsOptions, HandshakeError, OpenDisplay, Terms, greet,
 };
 
 use super::host::{Qemu, SOON, connect};
 
 const HOST: &str = "localhost";
-const ON_SOCKET: WayIn<'static> = WayIn::AsAsked { host: None };
-const ON_HOST: WayIn<'static> = WayIn::AsAsked { host: Some(HOST) };
+const ON_SOCKET: DisplayAccess = DisplayAccess::AsAsked { host: None };
+
+fn on_host(host: &str) -> DisplayAccess {
+    let host = Some(host.to_owned());
+    DisplayAccess::AsAsked { host }
+}
 
 /// A QEMU with a screen at a unix socket, or at a port of this host.
 struct Display {
@@ -48,23 +53,23 @@ impl Display {
         Self { directory, _qemu }
     }
 
-    async fn connect(&self) -> UnixStream {
+    async fn connect(&self) -> DisplayStream {
         let stream = connect(&self.directory.path().join("vnc"));
         stream.set_nonblocking(true).unwrap();
-        UnixStream::from_std(stream).unwrap()
+        DisplayStream::Unix(UnixStream::from_std(stream).unwrap())
     }
 
     async fn greet(&self, terms: &Terms) -> Result<OpenDisplay, HandshakeError> {
-        open(self.connect().await, ON_SOCKET, terms).await
+        open(self.connect().await, &ON_SOCKET, terms).await
     }
 }
 
 async fn open(
-    stream: impl IntoHalves,
-    way_in: WayIn<'_>,
+    stream: DisplayStream,
+    access: &DisplayAccess,
     terms: &Terms,
 ) -> Result<OpenDisplay, HandshakeError> {
-    greet(stream, way_in, terms, true, Instant::now() + SOON).await
+    greet(stream, access, terms, true, Instant::now() + SOON).await
 }
 
 fn terms(allowed: &[Security], password: &str, tls: Option<DisplayTls>) -> Terms {
@@ -104,7 +109,7 @@ async fn a_display_without_authentication() {
     shows_a_screen(display).await;
     // Where it was told to let us in, no terms are needed.
     let stream = qemu.connect().await;
-    let display = open(stream, WayIn::Granted, &Terms::default())
+    let display = open(stream, &DisplayAccess::Granted, &Terms::default())
         .await
         .unwrap();
     shows_a_screen(display).await;
@@ -140,7 +145,12 @@ async fn a_display_with_a_password() {
             "{message}"
         );
     }
-    let error = open(qemu.connect().await, WayIn::Granted, &Terms::default()).await;
+    let error = open(
+        qemu.connect().await,
+        &DisplayAccess::Granted,
+        &Terms::default(),
+    )
+    .await;
     let message = error.err().unwrap().to_string();
     assert!(
         message.starts_with("the display offers VNC password, "),
@@ -215,11 +225,11 @@ fn start_at_port(vnc: &str, more: &[&str]) -> (Display, u16) {
     (Display::run(tempfile::tempdir().unwrap(), &at, more), port)
 }
 
-async fn connect_port(port: u16) -> TcpStream {
+async fn connect_port(port: u16) -> DisplayStream {
     let deadline = Instant::now() + SOON;
     loop {
         match TcpStream::connect(("127.0.0.1", port)).await {
-            Ok(stream) => return stream,
+            Ok(stream) => return DisplayStream::Tcp(stream),
             Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
         tokio::task::yield_now().await;
@@ -234,16 +244,13 @@ async fn a_display_with_vencrypt_at_a_port() {
     let object = certificates.object(",verify-peer=off");
     let (_qemu, port) = start_at_port(",tls-creds=tls", &["-object", &object]);
     let ours = terms(&KINDS, "", Some(certificates.ours(false, false)));
-    let display = open(connect_port(port).await, ON_HOST, &ours)
+    let display = open(connect_port(port).await, &on_host(HOST), &ours)
         .await
         .unwrap();
     assert_eq!(display.security, Security::X509None);
     shows_a_screen(display).await;
 
-    let elsewhere = WayIn::AsAsked {
-        host: Some("127.0.0.1"),
-    };
-    let error = open(connect_port(port).await, elsewhere, &ours)
+    let error = open(connect_port(port).await, &on_host("127.0.0.1"), &ours)
         .await
         .err()
         .unwrap();
@@ -251,7 +258,7 @@ async fn a_display_with_vencrypt_at_a_port() {
 
     let others = Certificates::new(&[HOST]).ours(false, true);
     let ours = terms(&KINDS, "", Some(others));
-    let error = open(connect_port(port).await, ON_HOST, &ours)
+    let error = open(connect_port(port).await, &on_host(HOST), &ours)
         .await
         .err()
         .unwrap();
@@ -259,7 +266,7 @@ async fn a_display_with_vencrypt_at_a_port() {
 
     // It has no other type, and is not opened without TLS.
     let ours = terms(&[Security::None, Security::Vnc], "", None);
-    let error = open(connect_port(port).await, ON_HOST, &ours)
+    let error = open(connect_port(port).await, &on_host(HOST), &ours)
         .await
         .err()
         .unwrap();
@@ -285,12 +292,14 @@ async fn a_display_with_vencrypt_and_a_password() {
         let vnc = ",tls-creds=tls,password-secret=pw";
         let qemu = Display::start(vnc, &["-object", &object, "-object", secret]);
         let ours = terms(&KINDS, "secret12", Some(certificates.ours(false, false)));
-        let display = open(qemu.connect().await, ON_HOST, &ours).await.unwrap();
+        let display = open(qemu.connect().await, &on_host(HOST), &ours)
+            .await
+            .unwrap();
         assert_eq!(display.security, Security::X509Vnc);
         shows_a_screen(display).await;
 
         let ours = terms(&KINDS, "wrong", Some(certificates.ours(false, false)));
-        let error = open(qemu.connect().await, ON_HOST, &ours)
+        let error = open(qemu.connect().await, &on_host(HOST), &ours)
             .await
             .err()
             .unwrap();
@@ -304,7 +313,7 @@ async fn a_display_with_vencrypt_and_a_password() {
             "",
             Some(certificates.ours(false, false)),
         );
-        let error = open(qemu.connect().await, ON_HOST, &no_password)
+        let error = open(qemu.connect().await, &on_host(HOST), &no_password)
             .await
             .err()
             .unwrap();
@@ -322,10 +331,15 @@ async fn a_display_that_wants_a_certificate() {
     let object = certificates.object(",verify-peer=on");
     let qemu = Display::start(",tls-creds=tls", &["-object", &object]);
     let ours = terms(&KINDS, "", Some(certificates.ours(true, false)));
-    shows_a_screen(open(qemu.connect().await, ON_HOST, &ours).await.unwrap()).await;
+    shows_a_screen(
+        open(qemu.connect().await, &on_host(HOST), &ours)
+            .await
+            .unwrap(),
+    )
+    .await;
 
     let ours = terms(&KINDS, "", Some(certificates.ours(false, false)));
-    let error = open(qemu.connect().await, ON_HOST, &ours)
+    let error = open(qemu.connect().await, &on_host(HOST), &ours)
         .await
         .err()
         .unwrap();
@@ -340,9 +354,14 @@ async fn a_display_with_an_old_certificate() {
     let object = certificates.object(",verify-peer=off");
     let qemu = Display::start(",tls-creds=tls", &["-object", &object]);
     let lax = terms(&KINDS, "", Some(certificates.ours(false, true)));
-    shows_a_screen(open(qemu.connect().await, ON_HOST, &lax).await.unwrap()).await;
+    shows_a_screen(
+        open(qemu.connect().await, &on_host(HOST), &lax)
+            .await
+            .unwrap(),
+    )
+    .await;
     let strict = terms(&KINDS, "", Some(certificates.ours(false, false)));
-    let error = open(qemu.connect().await, ON_HOST, &strict)
+    let error = open(qemu.connect().await, &on_host(HOST), &strict)
         .await
         .err()
         .unwrap();

@@ -91,7 +91,7 @@ async fn a_session_ends_with_the_qemu_that_it_sees() {
     let mut viewer = console
         .join(alone(Some(Claim::IfFree), false).0)
         .expect("it joins");
-    assert!(console.may_type(viewer.stream()));
+    assert_eq!(console.is_written_by(viewer.stream()), Some(true));
     host.inventory.send_replace(inventory([shown(Some(2))]));
     let end = find(&mut viewer, |item| match item {
         Item::Ended(reason) => Some(reason),
@@ -118,7 +118,8 @@ async fn who_is_alone_is_so_until_somebody_takes_over() {
     let (taking, second) = alone(Some(Claim::Takeover), true);
     let owner = console.join(taking).expect("it takes over");
     assert!(first.taken_over.is_cancelled());
-    assert!(console.may_type(owner.stream()) && !console.may_type(there.stream()));
+    assert_eq!(console.is_written_by(owner.stream()), Some(true));
+    assert_ne!(console.is_written_by(there.stream()), Some(true));
     // One that is ending keeps nobody out, and somebody who is alone does.
     let refused = console.join(alone(None, false).0);
     assert!(

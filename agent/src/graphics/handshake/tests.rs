@@ -47,13 +47,13 @@ async fn recite(mut line: DuplexStream, says: Vec<u8>) -> Vec<u8> {
 /// Greets a display that says this, and then listens.
 async fn greet_reciting(
     says: &[u8],
-    way_in: WayIn<'_>,
+    access: &DisplayAccess,
     terms: &Terms,
 ) -> (Result<OpenDisplay, HandshakeError>, Vec<u8>) {
     let (ours, theirs) = duplex(1024);
     let display = recite(theirs, says.to_vec());
     let greeting = async {
-        let opened = greet(ours, way_in, terms, true, Instant::now() + TIME).await;
+        let opened = greet(ours, access, terms, true, Instant::now() + TIME).await;
         match opened {
             Ok(mut display) => {
                 // Nothing more goes there.
@@ -66,14 +66,14 @@ async fn greet_reciting(
     tokio::join!(greeting, display)
 }
 
-const AS_ASKED: WayIn<'_> = WayIn::AsAsked { host: None };
+const AS_ASKED: DisplayAccess = DisplayAccess::AsAsked { host: None };
 
 #[tokio::test(start_paused = true)]
 async fn the_first_byte_after_the_handshake_is_the_displays_own() {
     let init = server_init(&[b'n'; 5000]);
     let mut says = [b"RFB 003.008\n\x01\x01\0\0\0\0".as_slice(), &init].concat();
     says.extend(b"\0\0\0\0 and pictures");
-    let (opened, heard) = greet_reciting(&says, WayIn::Granted, &Terms::default()).await;
+    let (opened, heard) = greet_reciting(&says, &DisplayAccess::Granted, &Terms::default()).await;
     let mut display = opened.unwrap();
     assert_eq!(heard, b"RFB 003.008\n\x01\x01");
     assert_eq!(
@@ -95,7 +95,7 @@ async fn a_password_is_proven() {
     says.extend([0; 4]);
     says.extend(server_init(b"QEMU"));
     let terms = terms(&[Security::Vnc, Security::None], None);
-    let (opened, heard) = greet_reciting(&says, AS_ASKED, &terms).await;
+    let (opened, heard) = greet_reciting(&says, &AS_ASKED, &terms).await;
     assert_eq!(opened.unwrap().security, Security::Vnc);
     assert_eq!(heard[..13], *b"RFB 003.008\n\x02");
     assert_eq!(
@@ -110,10 +110,10 @@ async fn a_password_is_proven() {
 async fn a_granted_display_gets_no_secret() {
     let terms = terms(&[Security::Vnc, Security::None], None);
     let says = b"RFB 003.008\n\x02\x02\x01";
-    let (_, heard) = greet_reciting(says, WayIn::Granted, &terms).await;
+    let (_, heard) = greet_reciting(says, &DisplayAccess::Granted, &terms).await;
     assert_eq!(heard, b"RFB 003.008\n\x01");
     let says = b"RFB 003.008\n\x01\x02";
-    let (opened, heard) = greet_reciting(says, WayIn::Granted, &terms).await;
+    let (opened, heard) = greet_reciting(says, &DisplayAccess::Granted, &terms).await;
     assert_eq!(opened.err().unwrap().reason(), Reason::Denied);
     assert_eq!(heard, b"RFB 003.008\n");
 }
@@ -126,7 +126,7 @@ async fn an_exclusive_client_says_so() {
     let (none, deadline) = (Terms::default(), Instant::now() + TIME);
     let greeting = async {
         drop(
-            greet(ours, WayIn::Granted, &none, false, deadline)
+            greet(ours, &DisplayAccess::Granted, &none, false, deadline)
                 .await
                 .unwrap(),
         );

@@ -25,10 +25,9 @@ use tokio::sync::Notify;
 pub use self::outbound::{Relay, RelayEvent};
 pub use self::pipe::Pipe;
 
-use super::ledger::Place;
 use super::timers::Timers;
-use super::{ClientRules, Inbound, Line, OpenError, Sessions};
-use crate::console::{Alone, Console, JoinRequest, Participant, Roster, Viewer};
+use super::{ClientRules, Inbound, Line, OpenError, Sessions, participant};
+use crate::console::{Alone, Console, JoinRequest, Roster, Viewer};
 use crate::core::id::{PeerIdentity, SessionId};
 use crate::core::lease::Claim;
 use crate::core::output::Start;
@@ -170,7 +169,8 @@ impl Sessions {
             return Err(RelayError::NoDisplay);
         }
         let permit = self.permit()?;
-        let exclusive = request.exclusive || displays.exclusive(console);
+        let terms = displays.terms(console);
+        let exclusive = request.exclusive || terms.exclusive;
         let displaces = exclusive && request.claim == Some(Claim::Takeover);
         let alone = Alone {
             exclusive,
@@ -182,7 +182,7 @@ impl Sessions {
             biased; // a stop waits for nobody
             () = self.draining.cancelled() => Err(OpenError::Draining.into()),
             () = alone.taken_over.cancelled() => Err(RelayError::Session(OpenError::TakenOver)),
-            open = displays.open(console, !displaces) => open.map_err(RelayError::from),
+            open = displays.open(console, instance, !displaces) => open.map_err(RelayError::from),
         };
         let open = match open {
             Ok(open) => open,
@@ -191,31 +191,19 @@ impl Sessions {
                 return Err(error);
             }
         };
-        let line = Line::new(&viewer, &request.client, Arc::new(Timers::new(self.times)));
         let stream = viewer.stream();
-        let (id, proxy) = (console.id().clone(), request.proxy.clone());
-        let record = self
-            .metrics
-            .opened(stream.session, id, proxy.clone(), permit);
-        let place = Place {
-            console: console.clone(),
-            proxy,
-        };
-        self.ledger
-            .begin(stream.session, place, record, line.clone());
-        let rules = displays.rules(console).stricter(&request.rules);
+        let timers = Arc::new(Timers::new(self.times));
+        let line = Line::new(&viewer, &request.client, timers, false);
+        // Nobody is told its token.
+        self.enter(&viewer, &line, request.proxy, permit);
+        let rules = terms.rules.stricter(&request.rules);
         let size = (open.server_init.width, open.server_init.height);
         let opened = told_first(&viewer, &line, (rules.clone(), size), &request.client);
         let wire = Arc::<Wire>::default();
         let (session, inbound) = self.halves(viewer, line, request.client);
-        let inbound = Arc::new(inbound.without_return());
+        let inbound = Arc::new(inbound);
         let metrics = displays.metrics();
-        let relay = Relay::new(
-            session.without_return(),
-            wire.clone(),
-            open.read,
-            metrics.clone(),
-        );
+        let relay = Relay::new(session, wire.clone(), open.read, metrics.clone());
         let pipe = Pipe::new(
             (inbound.clone(), wire, stream),
             (open.write, open.server_init),
@@ -229,14 +217,8 @@ impl Sessions {
 
 /// Takes a place at the display, and the lease if it was asked for.
 fn join(console: &Arc<Console>, request: &RelayRequest, alone: Alone) -> Result<Viewer, OpenError> {
-    let participant = Participant {
-        session: SessionId::random(),
-        proxy: request.proxy.clone(),
-        since: SystemTime::now(),
-        away: None,
-    };
     let joined = console.join(JoinRequest {
-        participant,
+        participant: participant(&request.proxy),
         start: Start::Live,
         claim: request.claim,
         takeover_reason: request.takeover_reason.clone(),

@@ -13,6 +13,7 @@ use super::{RELAY_WINDOW, Wire};
 use crate::console::MAX_FRAME;
 use crate::core::reason::Reason;
 use crate::graphics::{ReadHalf, RelayMetrics};
+use crate::session::timers::at;
 use crate::session::{Event, Session};
 
 /// The least that is read from a display at once; a lively one is read up to a frame at once.
@@ -181,13 +182,5 @@ async fn read(reader: &mut ReadHalf, buffer: &mut BytesMut, most: usize) -> Opti
         Ok(read) if read > 0 => Some(buffer.split().freeze()),
         // What broke it changes nothing for the caller.
         Ok(_) | Err(_) => None,
-    }
-}
-
-/// Waits until `time`, or for ever.
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }

@@ -221,7 +221,7 @@ impl Pipe {
 
     /// Lets go, in the guest, of what a session holds down that lost the lease.
     fn note_lease(&mut self) {
-        if !self.inbound.console().is_only_seen(self.stream) {
+        if self.inbound.console().is_written_by(self.stream) != Some(false) {
             // It has the lease, or its display goes, which is told otherwise.
             return;
         }
@@ -294,9 +294,8 @@ impl Pipe {
         self.stands_for = piece.len() as u64;
         let console = self.inbound.console();
         let mut out = Vec::new();
-        let filtered = self
-            .filter
-            .filter(piece, console.may_type(self.stream), &mut out);
+        let writes = console.is_written_by(self.stream) == Some(true);
+        let filtered = self.filter.filter(piece, writes, &mut out);
         self.under_way.extend(out);
         match filtered {
             Ok(dropped) => {

@@ -4,11 +4,11 @@ use super::*;
 use crate::core::rfb::display::{DisplayError, MAX_BYTES};
 
 /// A display that says this and then nothing, without closing.
-async fn greet_silent(says: &[u8], way_in: WayIn<'_>) -> (HandshakeError, Duration) {
+async fn greet_silent(says: &[u8], access: &DisplayAccess) -> (HandshakeError, Duration) {
     let (ours, mut theirs) = duplex(1024);
     theirs.write_all(says).await.unwrap();
     let begun = Instant::now();
-    let opened = greet(ours, way_in, &Terms::default(), true, begun + TIME).await;
+    let opened = greet(ours, access, &Terms::default(), true, begun + TIME).await;
     (opened.err().expect("it is silent"), begun.elapsed())
 }
 
@@ -26,7 +26,7 @@ async fn silence_ends_with_the_time() {
         (&no_name, "the size of its screen"),
     ];
     for (says, missing) in cases {
-        let (error, took) = greet_silent(says, WayIn::Granted).await;
+        let (error, took) = greet_silent(says, &DisplayAccess::Granted).await;
         assert_eq!((took, error.reason()), (TIME, Reason::EndpointLost));
         let message = error.to_string();
         assert!(
@@ -56,7 +56,7 @@ async fn a_drip_of_bytes_ends_with_the_time() {
     };
     let (begun, none) = (Instant::now(), Terms::default());
     let greeting = async {
-        let opened = greet(ours, WayIn::Granted, &none, true, begun + TIME).await;
+        let opened = greet(ours, &DisplayAccess::Granted, &none, true, begun + TIME).await;
         (opened.err().unwrap(), begun.elapsed())
     };
     // The answers do not get through a pipe of one byte, and wait for their time to be over.
@@ -76,7 +76,14 @@ async fn a_display_that_closes_is_not_waited_for() {
         theirs.write_all(says).await.unwrap();
         drop(theirs);
         let begun = Instant::now();
-        let opened = greet(ours, WayIn::Granted, &Terms::default(), true, begun + TIME).await;
+        let opened = greet(
+            ours,
+            &DisplayAccess::Granted,
+            &Terms::default(),
+            true,
+            begun + TIME,
+        )
+        .await;
         let error = opened.err().unwrap();
         assert!(
             matches!(error, HandshakeError::Rfb(DisplayError::Closed { .. })),
@@ -96,7 +103,14 @@ async fn a_refusal_is_heard_though_the_display_does_not_listen() {
         .unwrap();
     drop(theirs);
     let deadline = Instant::now() + TIME;
-    let opened = greet(ours, WayIn::Granted, &Terms::default(), true, deadline).await;
+    let opened = greet(
+        ours,
+        &DisplayAccess::Granted,
+        &Terms::default(),
+        true,
+        deadline,
+    )
+    .await;
     let message = opened.err().unwrap().to_string();
     assert!(
         message.contains("refused the connection: it says \"busy\""),
@@ -109,7 +123,7 @@ async fn endless(
     start: &[u8],
     byte: u8,
     terms: &Terms,
-    way_in: WayIn<'_>,
+    access: &DisplayAccess,
 ) -> (HandshakeError, u64) {
     let (ours, mut theirs) = duplex(64);
     let start = start.to_vec();
@@ -122,7 +136,7 @@ async fn endless(
         taken
     };
     let greeting = async {
-        let opened = greet(ours, way_in, terms, true, Instant::now() + TIME).await;
+        let opened = greet(ours, access, terms, true, Instant::now() + TIME).await;
         opened.err().expect("it never ends")
     };
     tokio::join!(greeting, talking)
@@ -154,7 +168,7 @@ async fn what_never_ends_is_bounded() {
         ),
     ];
     for (start, byte, says, most) in cases {
-        let (error, taken) = endless(start, byte, &none, WayIn::Granted).await;
+        let (error, taken) = endless(start, byte, &none, &DisplayAccess::Granted).await;
         let message = error.to_string();
         assert!(message.contains(says), "{message}");
         assert!(message.len() < 2048);
@@ -186,7 +200,7 @@ async fn a_downgrade_is_refused_and_nothing_secret_is_sent() {
         ),
     ];
     for (says, hears, names) in offers {
-        let (opened, heard) = greet_reciting(says, AS_ASKED, &demanded).await;
+        let (opened, heard) = greet_reciting(says, &AS_ASKED, &demanded).await;
         let error = opened.err().unwrap();
         assert_eq!((error.reason(), heard.as_slice()), (Reason::Denied, hears));
         let message = error.to_string();

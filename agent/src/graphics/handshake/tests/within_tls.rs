@@ -8,7 +8,10 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::graphics::tls::testing::{Authority, HOST, Leaf};
 
-const HOSTED: WayIn<'_> = WayIn::AsAsked { host: Some(HOST) };
+fn hosted() -> DisplayAccess {
+    let host = Some(HOST.to_owned());
+    DisplayAccess::AsAsked { host }
+}
 
 /// What a display is told up to TLS, once it has said what goes before.
 async fn up_to_tls(line: &mut DuplexStream, kind: u8) -> Vec<u8> {
@@ -47,7 +50,9 @@ async fn plain(version: &'static SupportedProtocolVersion) {
     };
     let greeting = async {
         let deadline = Instant::now() + TIME;
-        let mut display = greet(ours, HOSTED, &terms, true, deadline).await.unwrap();
+        let mut display = greet(ours, &hosted(), &terms, true, deadline)
+            .await
+            .unwrap();
         assert_eq!(display.security, Security::X509Plain);
         assert_eq!(display.server_init.raw.len(), 24 + 5000);
         let mut pictures = [0; 8];
@@ -79,7 +84,7 @@ async fn failed<F: Future<Output = ()>>(
     let (ours, mut theirs) = duplex(4096);
     let begun = Instant::now();
     let greeting = async {
-        let opened = greet(ours, HOSTED, &terms, true, begun + TIME).await;
+        let opened = greet(ours, &hosted(), &terms, true, begun + TIME).await;
         (opened.err().expect("it fails"), begun.elapsed())
     };
     let display = async {
