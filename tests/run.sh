@@ -10,8 +10,8 @@ CARGO_TARGET_DIR=$(tests/target-dir.sh)
 export CARGO_TARGET_DIR
 # What the tests would make on first use, and then as root.
 tests/guest/build.sh "$CARGO_TARGET_DIR/guest" >/dev/null
-tests/python/venv.sh >/dev/null
-tests/vnc/venv.sh >/dev/null
+tests/venv.sh python >/dev/null
+tests/venv.sh vnc >/dev/null
 mkdir -p "$CARGO_TARGET_DIR/machine"
 tests/as-root.sh tests/machine/build.sh "$CARGO_TARGET_DIR/machine" >/dev/null
 packaging/build.sh --test

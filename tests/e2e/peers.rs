@@ -1,7 +1,8 @@
 //! What the tests with other programs on the agent's sides share: where the repository's
-//! files are, and the wait until a console is there to be used.
+//! files are, what Python clients run in, and the wait until a console is there to be used.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 use vmconsole_proto::v1;
@@ -13,6 +14,15 @@ use crate::host::{BOUND, Host, Serving};
 pub(crate) fn repository(path: &str) -> PathBuf {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     top.expect("the crate lies in the workspace").join(path)
+}
+
+/// Where the Python environment for `tests/NAME` is; it is made where it is not there.
+pub(crate) fn python_environment(name: &str) -> PathBuf {
+    let mut script = Command::new(repository("tests/venv.sh"));
+    let made = script.arg(name).output().unwrap();
+    let said = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.success(), "{said}");
+    String::from_utf8(made.stdout).unwrap().trim().into()
 }
 
 /// A directory with what a proxy needs, as `vmconsolectl pki init` names it: `ca.crt`,

@@ -1,7 +1,8 @@
 //! A Python client, made from the proto files or knowing only what reflection tells, is as
 //! good as any other.
 
-use std::process::{Command, ExitStatus};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::OnceLock;
 
 use vmconsole_proto::v1;
@@ -10,7 +11,7 @@ use vmconsole_tests::guest::Guest;
 use vmconsole_tests::process::{Captured, Process, tied};
 
 use crate::host::{BOUND, Host};
-use crate::peers::{attached, proxy_files, repository};
+use crate::peers::{attached, proxy_files, python_environment, repository};
 
 /// What a first client is given to log in and to ask who is there.
 const STEPS: [&str; 7] = [
@@ -24,15 +25,9 @@ const STEPS: [&str; 7] = [
 ];
 
 /// The environment with gRPC for Python, made on the first call.
-fn environment() -> &'static str {
-    static MADE: OnceLock<String> = OnceLock::new();
-    MADE.get_or_init(|| {
-        let script = repository("tests/python/venv.sh");
-        let made = Command::new(script).output().unwrap();
-        let said = String::from_utf8_lossy(&made.stderr);
-        assert!(made.status.success(), "{said}");
-        String::from_utf8(made.stdout).unwrap().trim().to_owned()
-    })
+fn environment() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| python_environment("python"))
 }
 
 struct Ended {
@@ -45,14 +40,14 @@ struct Ended {
 fn python(script: &str, generated: bool, args: &[&str]) -> Ended {
     let environment = environment();
     let (said, stdout) = Captured::new();
-    let mut command = tied(format!("{environment}/bin/python"));
+    let mut command = tied(environment.join("bin/python"));
     command
         .arg(repository(&format!("tests/python/{script}")))
         .args(args)
         .env_remove("PYTHONPATH")
         .stdout(stdout);
     if generated {
-        command.env("PYTHONPATH", format!("{environment}/generated"));
+        command.env("PYTHONPATH", environment.join("generated"));
     }
     let mut process = Process::spawn(script, command);
     Ended {

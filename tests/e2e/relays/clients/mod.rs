@@ -20,7 +20,7 @@ use super::showing;
 use crate::effects::picture::Picture;
 use crate::effects::screenshot;
 use crate::host::{BOUND, Serving, login, run};
-use crate::peers::{proxy_files, repository};
+use crate::peers::{proxy_files, python_environment, repository};
 use crate::site::bare;
 use crate::terminal::Piped;
 
@@ -84,13 +84,7 @@ impl Listening {
 /// The environment with the clients for Python, made on the first call.
 fn environment() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
-    MADE.get_or_init(|| {
-        let made = Command::new(repository("tests/vnc/venv.sh")).output();
-        let made = made.unwrap();
-        let said = String::from_utf8_lossy(&made.stderr);
-        assert!(made.status.success(), "{said}");
-        String::from_utf8(made.stdout).unwrap().trim().into()
-    })
+    MADE.get_or_init(|| python_environment("vnc"))
 }
 
 /// A client that takes orders: see `tests/vnc/orders.py`.
