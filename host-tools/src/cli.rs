@@ -54,7 +54,8 @@ pub(crate) struct Connection {
         default_value = "localhost:2223"
     )]
     pub(crate) agent: AgentAddress,
-    /// The proxy's certificate, PEM [default: proxy.crt in $VMCONSOLE_PKI, ~/.config/vmconsole or /etc/vmconsole-agent/pki]
+    /// The proxy's certificate, PEM [default: proxy.crt in $VMCONSOLE_PKI, ~/.config/vmconsole or
+    /// /etc/vmconsole-agent/pki]
     #[arg(
         long,
         global = true,
@@ -160,7 +161,8 @@ pub(crate) struct KeysArgs {
     /// The VM, by name or UUID
     #[arg(value_name = "VM")]
     pub(crate) vm: String,
-    /// Keys by QEMU's names, joined by - where they are pressed together, such as ctrl-alt-delete; several are pressed one after the other
+    /// Keys by QEMU's names, joined by - where they are pressed together, such as
+    /// ctrl-alt-delete; several are pressed one after the other
     #[arg(value_name = "KEY[-KEY...]", required = true, num_args = 1..=MAX_PRESSES, value_parser = press)]
     pub(crate) presses: Vec<Press>,
     /// How long each is held, in milliseconds (0 to 5000) [default: 100]
@@ -212,7 +214,8 @@ pub(crate) struct DoctorArgs {
     /// The agent's configuration [default: /etc/vmconsole-agent/config.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Look for denials by AppArmor and SELinux in this copy of the kernel's log, or in standard input with -; without it, root looks at the host's own
+    /// Look for denials by AppArmor and SELinux in this copy of the kernel's log, or in standard
+    /// input with -; without it, root looks at the host's own
     #[arg(long, value_name = "FILE|-")]
     kernel_log: Option<PathBuf>,
 }
@@ -249,10 +252,12 @@ pub(crate) struct InitArgs {
     /// Where the files go; made for the owner alone if it is not there. Nothing is overwritten
     #[arg(value_name = "DIR")]
     directory: PathBuf,
-    /// A DNS name or IP address of the agent, beside localhost, 127.0.0.1 and ::1; may be given more than once
+    /// A DNS name or IP address of the agent, beside localhost, 127.0.0.1 and ::1; may be given
+    /// more than once
     #[arg(long = "agent-name", value_name = "NAME", value_parser = SubjectName::for_agent)]
     agent_names: Vec<SubjectName>,
-    /// An identity of the proxy; may be given more than once [default: spiffe://vmconsole.local/proxy/dev]
+    /// An identity of the proxy; may be given more than once [default:
+    /// spiffe://vmconsole.local/proxy/dev]
     #[arg(long = "proxy-name", value_name = "URI_OR_DNS", value_parser = SubjectName::for_proxy)]
     proxy_names: Vec<SubjectName>,
     /// How many days all of it is valid

@@ -81,8 +81,8 @@ impl AgentOptions {
         self.console_directories.push(dir.consoles());
     }
 
-    /// The tables that say where VMs and their consoles are, and when they are held. What is not asked for is off:
-    /// the machine's own VMs are none of a test's.
+    /// The tables that say where VMs and their consoles are, and when they are held. What is not
+    /// asked for is off: the machine's own VMs are none of a test's.
     fn sources(&self) -> String {
         let libvirt = match &self.libvirt_uri {
             Some(uri) => format!("uri = {uri:?}\nchannels = {:?}", self.channels),

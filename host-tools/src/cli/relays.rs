@@ -95,7 +95,8 @@ struct DisplayArgs {
     /// Let no clipboard through, either way
     #[arg(long)]
     no_clipboard: bool,
-    /// Keys that do not reach the guest, by QEMU's names, joined by - where they count only together, such as ctrl-alt-delete; may be given more than once
+    /// Keys that do not reach the guest, by QEMU's names, joined by - where they count only
+    /// together, such as ctrl-alt-delete; may be given more than once
     #[arg(long = "refuse-key", value_name = "KEY[-KEY...]", value_parser = refused)]
     refuse_keys: Vec<String>,
 }
@@ -158,7 +159,8 @@ pub(crate) struct RelayArgs {
     /// The VM, by name or UUID
     #[arg(value_name = "VM")]
     vm: String,
-    /// The alias of the console or display, such as serial1 or vnc0 [default: as for attach, or else the first VNC display]
+    /// The alias of the console or display, such as serial1 or vnc0 [default: as for attach, or
+    /// else the first VNC display]
     #[arg(
         long,
         value_name = "ALIAS",

@@ -56,7 +56,8 @@ pub(crate) struct AttachArgs {
     /// The VM, by name or UUID
     #[arg(value_name = "VM")]
     vm: String,
-    /// The console's alias, such as serial0 [default: the first serial console, else the first console]
+    /// The console's alias, such as serial0 [default: the first serial console, else the first
+    /// console]
     #[arg(value_name = "CONSOLE", default_value = "", hide_default_value = true)]
     console: String,
     /// Only watch
@@ -77,10 +78,12 @@ pub(crate) struct AttachArgs {
     /// Begin with this many bytes of earlier output
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     tail: u64,
-    /// The key that leaves: one character, ^X for a control character, or none to have no escapes at all
+    /// The key that leaves: one character, ^X for a control character, or none to have no escapes
+    /// at all
     #[arg(long, value_name = "CHAR|none", default_value_t = EscapeKey::Key(DEFAULT_KEY))]
     escape: EscapeKey,
-    /// After the end of a piped standard input: leave when the guest was quiet for so long (0 to 3600)
+    /// After the end of a piped standard input: leave when the guest was quiet for so long (0 to
+    /// 3600)
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = linger)]
     linger: Duration,
     /// How long a connection that broke is tried again
@@ -139,7 +142,8 @@ impl From<AttachArgs> for attach::Options {
 /// `tail`.
 #[derive(Args, Debug)]
 pub(crate) struct TailArgs {
-    /// The VM, by name or UUID, and the console's alias, such as web-1/serial1 [default: as for attach]
+    /// The VM, by name or UUID, and the console's alias, such as web-1/serial1 [default: as for
+    /// attach]
     #[arg(value_name = "VM[/ALIAS]")]
     console: String,
     /// Begin with so many lines (0 to 100000)

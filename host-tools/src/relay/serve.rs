@@ -1,7 +1,8 @@
 //! Local connections, one task each, until a signal, the viewer's end, or the only one's.
 //!
 //! ```text
-//!   Serving ── signal, the viewer's end, the only connection's end ──▶ Stopping ── all are over ──▶ exit
+//!   Serving ── signal, the viewer's end, the only connection's end ──▶ Stopping
+//!   Stopping ── all are over ──▶ exit
 //! ```
 //!
 //! Refuses more than its limit at once: who comes then is told by being closed.

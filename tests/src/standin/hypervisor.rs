@@ -47,7 +47,8 @@ pub struct StandinHypervisor {
 
 impl StandinHypervisor {
     /// One VM for each socket, named for the socket's file without its extension, its UUID
-    /// [`vm_uuid`] of its place. It is a display where that extension is `vnc`. All of them run. Reading runs among `tasks`.
+    /// [`vm_uuid`] of its place. It is a display where that extension is `vnc`. All of them run.
+    /// Reading runs among `tasks`.
     pub fn new(sockets: impl IntoIterator<Item = PathBuf>, tasks: Tasks) -> Self {
         let sockets: BTreeMap<_, _> = sockets
             .into_iter()
