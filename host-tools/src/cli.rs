@@ -2,6 +2,7 @@
 //!
 //! Refuses to do anything: `main` acts on what is parsed here.
 
+mod lease;
 mod relays;
 mod streams;
 

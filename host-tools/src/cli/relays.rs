@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::streams::reason;
+use super::lease::LeaseArgs;
 use super::together;
 use crate::attach::Wish;
 use crate::relay::{self, ListenAddress, MAX_CONNECTIONS, ViewerChoice, Wanted};
@@ -16,6 +16,9 @@ const MAX_REFUSED_TOGETHER: usize = 8;
 
 /// Where `vnc` listens unless told otherwise: this host alone, and a free port.
 const ANY_LOCAL_PORT: &str = "127.0.0.1:0";
+
+/// What `--takeover` does where there may be more than one connection.
+const TAKEOVER_HELP: &str = "Take the writer's lease from whoever holds it, with every connection";
 
 /// What is explained in `vnc --help`.
 pub(super) fn vnc_help() -> String {
@@ -57,32 +60,19 @@ closed, and the client comes again."
 
 /// Who types.
 #[derive(Args, Debug)]
+#[command(mut_arg("takeover", |takeover| takeover.help(TAKEOVER_HELP)))]
 struct WriterArgs {
     /// Only watch
     #[arg(long, visible_alias = "view", conflicts_with_all = ["takeover", "queue"])]
     view_only: bool,
-    /// Wait for the writer's lease until whoever holds it gives it back
-    #[arg(long, conflicts_with = "takeover")]
-    queue: bool,
-    /// Take the writer's lease from whoever holds it, with every connection
-    #[arg(long)]
-    takeover: bool,
-    /// Why, as told to whoever loses the lease; at most 256 bytes
-    #[arg(long, value_name = "TEXT", requires = "takeover", value_parser = reason)]
-    reason: Option<String>,
+    /// How the lease is asked for.
+    #[command(flatten)]
+    lease: LeaseArgs,
 }
 
 impl WriterArgs {
     fn wish(self) -> Wish {
-        if self.view_only {
-            Wish::View
-        } else if self.queue {
-            Wish::Queue
-        } else if self.takeover {
-            Wish::TakeOver(self.reason.unwrap_or_default())
-        } else {
-            Wish::Write
-        }
+        self.lease.wish(self.view_only)
     }
 }
 

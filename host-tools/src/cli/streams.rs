@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::lease::LeaseArgs;
 use crate::attach::escape::{DEFAULT_KEY, EscapeKey};
 use crate::attach::{self, Begin, Tail, Wish};
-
-/// The longest reason for a takeover, in bytes, by the interface.
-pub(super) const MAX_REASON_BYTES: usize = 256;
 
 /// The longest `--linger`, in seconds.
 const MAX_LINGER_SECONDS: f64 = 3600.0;
@@ -63,15 +61,9 @@ pub(crate) struct AttachArgs {
     /// Only watch
     #[arg(long, conflicts_with_all = ["takeover", "queue"])]
     view: bool,
-    /// Wait for the writer's lease until whoever holds it gives it back
-    #[arg(long, conflicts_with = "takeover")]
-    queue: bool,
-    /// Take the writer's lease from whoever holds it
-    #[arg(long)]
-    takeover: bool,
-    /// Why, as told to whoever loses the lease; at most 256 bytes
-    #[arg(long, value_name = "TEXT", requires = "takeover", value_parser = reason)]
-    reason: Option<String>,
+    /// How the lease is asked for.
+    #[command(flatten)]
+    lease: LeaseArgs,
     /// Take the console away from a program outside the agent that holds it, such as virsh console
     #[arg(long)]
     displace: bool,
@@ -113,19 +105,10 @@ impl ReconnectArgs {
 
 impl From<AttachArgs> for attach::Options {
     fn from(args: AttachArgs) -> Self {
-        let wish = if args.view {
-            Wish::View
-        } else if args.queue {
-            Wish::Queue
-        } else if args.takeover {
-            Wish::TakeOver(args.reason.unwrap_or_default())
-        } else {
-            Wish::Write
-        };
         Self {
             vm: args.vm,
             console: args.console,
-            wish,
+            wish: args.lease.wish(args.view),
             displace: args.displace,
             begin: match args.tail {
                 0 => Begin::Live,
@@ -180,16 +163,6 @@ impl From<TailArgs> for attach::Options {
             linger: Duration::ZERO,
             reconnect: args.reconnect.limit(),
         }
-    }
-}
-
-/// The reason of a takeover.
-pub(super) fn reason(text: &str) -> Result<String, String> {
-    match text.len() {
-        0..=MAX_REASON_BYTES => Ok(text.to_owned()),
-        len => Err(format!(
-            "{len} bytes are too many: {MAX_REASON_BYTES} at most"
-        )),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory as _, Parser as _};
 
-use super::streams::MAX_REASON_BYTES;
+use super::lease::MAX_REASON_BYTES;
 use super::*;
 use crate::attach::escape::EscapeKey;
 use crate::attach::{self, Begin, Tail, Wish};
