@@ -1,15 +1,16 @@
 //! `vmconsolectl attach` and `tail`: one console on this terminal, or between pipes.
 //!
-//! Layers: `escape`, `window`, `typed`, `session`, `reconnect`, `heartbeat` and `notices` are
-//! pure;
-//! `terminal`, `keyboard`, `screen`, `signals`, `link` and `breaks` are the outside; `drive`
-//! joins them. Refuses to touch the terminal before the agent has opened the console.
+//! Layers: `escape`, `window`, `typed`, `session`, `leaving`, `reconnect`, `heartbeat` and
+//! `notices` are pure; `terminal`, `keyboard`, `screen`, `signals`, `link` and `breaks` are the
+//! outside; `drive` joins them. Refuses to touch the terminal before the agent has opened the
+//! console.
 
 mod breaks;
 mod drive;
 pub(crate) mod escape;
 pub(crate) mod heartbeat;
 mod keyboard;
+pub(crate) mod leaving;
 pub(crate) mod link;
 pub(crate) mod notices;
 mod reconnect;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::breaks::Breaks;
+pub(crate) use self::drive::sleep_until_some;
 use self::drive::{Dialer, Drive, Parts, Way};
 use self::escape::{EscapeKey, Escapes};
 pub(crate) use self::link::LinkError;

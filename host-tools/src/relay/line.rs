@@ -14,7 +14,7 @@ use std::io;
 
 use bytes::BytesMut;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use super::link::Stream;
@@ -22,6 +22,7 @@ use super::local::Local;
 use super::say::Say;
 use super::session::{Effect, Session};
 use super::wire::Wire;
+use crate::attach::sleep_until_some;
 use crate::exit::Exit;
 use crate::refusal::Refusal;
 
@@ -252,13 +253,5 @@ async fn has_room<T>(requests: Option<&mpsc::Sender<T>>) -> bool {
     match requests {
         Some(requests) => requests.reserve().await.is_ok(),
         None => false,
-    }
-}
-
-/// Sleeps until then, or for good.
-async fn sleep_until_some(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
-        None => std::future::pending().await,
     }
 }

@@ -23,6 +23,7 @@ use vmconsole_proto::v1::ConsoleState;
 use super::pending::Pending;
 use super::wire::{Kind, OUTPUT_WINDOW, Opening, Wire};
 use crate::attach::Wish;
+use crate::attach::leaving::Leaving;
 use crate::attach::notices;
 use crate::attach::window::{InputWindow, MAX_INPUT_BYTES, OutputWindow};
 use crate::exit::Exit;
@@ -37,14 +38,6 @@ pub(super) enum Effect {
     Leave(Exit),
     /// The agent has closed the stream.
     End(Exit),
-}
-
-/// How far leaving has got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leaving {
-    No,
-    Wanted,
-    Sent,
 }
 
 /// The machine.
@@ -191,9 +184,7 @@ impl<W: Wire> Session<W> {
 
     /// Leave: what was read and fits the window goes first.
     pub(super) fn leave(&mut self) {
-        if self.leaving == Leaving::No {
-            self.leaving = Leaving::Wanted;
-        }
+        self.leaving.want();
     }
 
     /// Whether [`Session::next_request`] has something.

@@ -311,7 +311,7 @@ async fn next_read(reads: &mut Option<Reads>) -> Option<io::Result<Bytes>> {
 }
 
 /// Sleeps until then, or for good.
-async fn sleep_until_some(until: Option<Instant>) {
+pub(crate) async fn sleep_until_some(until: Option<Instant>) {
     match until {
         Some(until) => sleep_until(until).await,
         None => std::future::pending().await,

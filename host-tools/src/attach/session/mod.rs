@@ -22,6 +22,7 @@ use vmconsole_proto::v1::{
 };
 
 use super::escape::EscapeKey;
+use super::leaving::Leaving;
 use super::notices;
 use super::typed::{Typed, Undelivered};
 use super::window::{Dealt, OutputWindow};
@@ -63,14 +64,6 @@ pub(crate) enum Effect {
     Broken(Exit, String),
     /// The agent has closed the stream.
     End(Exit),
-}
-
-/// How far leaving has got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leaving {
-    No,
-    Wanted,
-    Sent,
 }
 
 /// The session.
@@ -197,9 +190,7 @@ impl Session {
 
     /// Leave: what is typed and fits the window goes first.
     pub(crate) fn leave(&mut self) {
-        if self.leaving == Leaving::No {
-            self.leaving = Leaving::Wanted;
-        }
+        self.leaving.want();
     }
 
     /// Asks the agent for a sign of life.
