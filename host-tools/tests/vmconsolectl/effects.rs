@@ -10,7 +10,8 @@ use vmconsole_proto::v1::capture_screenshot_response::Part;
 use vmconsole_proto::v1::stream_console_response::Message as ToClient;
 use vmconsole_proto::v1::*;
 
-use crate::fake_agent::{Call, ClientStream, FakeAgent, Script};
+use crate::fake_agent::{Call, FakeAgent, Script};
+use crate::fake_console::ClientStream;
 use crate::program::{Ended, OnTerminal, Piped, pki, vmconsolectl};
 
 const UUID: &str = "6f1f7f32-0000-4000-8000-00000000000a";

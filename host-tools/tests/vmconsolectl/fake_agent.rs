@@ -4,29 +4,23 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
-use tokio_stream::Stream as AsyncStream;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::oneshot;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 use vmconsole_proto::v1::console_service_server::{ConsoleService, ConsoleServiceServer};
 use vmconsole_proto::v1::graphics_service_server::GraphicsServiceServer;
-use vmconsole_proto::v1::stream_console_request::Message as FromClient;
-use vmconsole_proto::v1::stream_console_response::Message as ToClient;
 use vmconsole_proto::v1::*;
 
+use crate::fake_console::ClientStream;
 use crate::fake_display::{DisplayStream, Displays};
+use crate::fake_stream::BoxStream;
 use crate::program::LIMIT;
-
-pub(crate) type BoxStream<T> = Pin<Box<dyn AsyncStream<Item = Result<T, Status>> + Send>>;
 
 /// What the calls are answered with.
 #[derive(Default)]
@@ -175,150 +169,6 @@ impl Drop for FakeAgent {
     }
 }
 
-/// The agent's end of one StreamConsole.
-pub(crate) struct ClientStream {
-    requests: Streaming<StreamConsoleRequest>,
-    responses: Option<mpsc::Sender<Result<StreamConsoleResponse, Status>>>,
-    runtime: Handle,
-}
-
-impl ClientStream {
-    /// The client's next message; `None` at the stream's end.
-    pub(crate) fn next(&mut self) -> Option<FromClient> {
-        let requests = &mut self.requests;
-        let message = self.runtime.block_on(async {
-            let next = tokio::time::timeout(LIMIT, requests.message());
-            next.await.expect("the client says nothing")
-        });
-        message
-            .ok()
-            .flatten()
-            .map(|request| request.message.unwrap())
-    }
-
-    /// The first message.
-    pub(crate) fn open(&mut self) -> Open {
-        match self.next() {
-            Some(FromClient::Open(open)) => open,
-            other => panic!("not Open: {other:?}"),
-        }
-    }
-
-    /// Input until `len` bytes of it have come, acknowledged as it comes.
-    pub(crate) fn input(&mut self, len: usize, window: u64) -> Vec<u8> {
-        let mut all = Vec::new();
-        while all.len() < len {
-            match self.next() {
-                Some(FromClient::Input(input)) => {
-                    assert_eq!(input.offset, all.len() as u64, "input is not contiguous");
-                    assert!(
-                        input.data.len() as u64 <= window,
-                        "the input window was overrun"
-                    );
-                    all.extend_from_slice(&input.data);
-                    self.say(ToClient::InputAck(InputAck {
-                        offset: all.len() as u64,
-                        window,
-                    }));
-                }
-                Some(FromClient::OutputAck(_)) => {}
-                other => panic!("not Input: {other:?}"),
-            }
-        }
-        all
-    }
-
-    /// Everything up to Detach, which is answered with Closed; acknowledgements are passed over.
-    pub(crate) fn detached(&mut self) {
-        loop {
-            match self.next() {
-                Some(FromClient::OutputAck(_)) => {}
-                Some(FromClient::Detach(_)) => break,
-                other => panic!("not Detach: {other:?}"),
-            }
-        }
-        self.closed(Reason::ClientDetached);
-    }
-
-    /// Says something.
-    pub(crate) fn say(&self, message: ToClient) {
-        let response = StreamConsoleResponse {
-            message: Some(message),
-        };
-        let sender = self.responses.as_ref().expect("the stream is over");
-        self.runtime.block_on(async {
-            let sent = tokio::time::timeout(LIMIT, sender.send(Ok(response)));
-            sent.await.expect("the client takes nothing").unwrap();
-        });
-    }
-
-    /// Output at a position of generation 1.
-    pub(crate) fn output(&self, offset: u64, data: impl Into<Vec<u8>>) {
-        let data = data.into().into();
-        self.say(ToClient::Output(Output {
-            position: at(offset),
-            data,
-            time: None,
-        }));
-    }
-
-    /// Opened, with this mode and input window; somebody named bob writes if not we.
-    pub(crate) fn opened(&self, mode: Mode, input_window: u64) {
-        self.say(ToClient::Opened(opened(mode, input_window)));
-    }
-
-    /// Refuses the stream, in the place of Opened.
-    pub(crate) fn refuse(mut self, status: Status) {
-        let sender = self.responses.take().expect("the stream is over");
-        self.runtime.block_on(async {
-            let sent = tokio::time::timeout(LIMIT, sender.send(Err(status)));
-            sent.await.expect("the client takes nothing").unwrap();
-        });
-    }
-
-    /// Closed with a reason, and the end of the stream.
-    pub(crate) fn closed(&mut self, reason: Reason) {
-        self.say(ToClient::Closed(Closed {
-            reason: reason.into(),
-            ..Default::default()
-        }));
-        self.responses = None;
-    }
-}
-
-/// What [`ClientStream::opened`] says.
-pub(crate) fn opened(mode: Mode, input_window: u64) -> Opened {
-    let bob = Participant {
-        subject: "bob".into(),
-        proxy: "web".into(),
-        ..Default::default()
-    };
-    Opened {
-        session_id: "s1".into(),
-        console: Some(Console {
-            vm_name: "web-1".into(),
-            alias: "serial0".into(),
-            writer: (mode == Mode::View).then_some(bob),
-            ..Default::default()
-        }),
-        mode: mode.into(),
-        write_epoch: 3,
-        position: at(0),
-        oldest: at(0),
-        next_input_offset: Some(0),
-        input_window,
-        ..Default::default()
-    }
-}
-
-/// A position of generation 1.
-pub(crate) fn at(offset: u64) -> Option<Position> {
-    Some(Position {
-        generation: 1,
-        offset,
-    })
-}
-
 struct Service {
     script: Script,
     opened: SyncSender<ClientStream>,
@@ -439,15 +289,10 @@ impl ConsoleService for Service {
         if let Some(refusal) = &self.script.refusal {
             return Err(refusal.clone());
         }
-        let (sender, responses) = mpsc::channel(4);
-        let stream = ClientStream {
-            requests: request.into_inner(),
-            responses: Some(sender),
-            runtime: Handle::current(),
-        };
+        let (stream, responses) = ClientStream::of(request.into_inner());
         self.opened
             .send(stream)
             .map_err(|_| Status::unavailable("the test is over"))?;
-        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+        Ok(Response::new(responses))
     }
 }

@@ -4,39 +4,18 @@
 
 use std::sync::mpsc::SyncSender;
 
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use vmconsole_proto::v1::graphics_service_server::GraphicsService;
 use vmconsole_proto::v1::relay_graphics_request::Message as FromClient;
 use vmconsole_proto::v1::relay_graphics_response::Message as ToClient;
 use vmconsole_proto::v1::*;
 
-use crate::fake_agent::BoxStream;
-use crate::program::LIMIT;
+use crate::fake_stream::{AgentEnd, BoxStream, closed};
 
 /// The agent's end of one RelayGraphics.
-pub(crate) struct DisplayStream {
-    requests: Streaming<RelayGraphicsRequest>,
-    responses: Option<mpsc::Sender<Result<RelayGraphicsResponse, Status>>>,
-    runtime: Handle,
-    /// How many bytes came.
-    received: u64,
-}
+pub(crate) type DisplayStream = AgentEnd<FromClient, ToClient>;
 
 impl DisplayStream {
-    /// The client's next message; `None` at the end of its side.
-    pub(crate) fn next(&mut self) -> Option<FromClient> {
-        let requests = &mut self.requests;
-        let message = self.runtime.block_on(async {
-            let next = tokio::time::timeout(LIMIT, requests.message());
-            next.await.expect("the client says nothing")
-        });
-        let message = message.ok().flatten();
-        message.map(|request| request.message.unwrap())
-    }
-
     /// The first message.
     pub(crate) fn open(&mut self) -> RelayOpen {
         match self.next() {
@@ -45,20 +24,21 @@ impl DisplayStream {
         }
     }
 
+    fn next_but_acks(&mut self) -> Option<FromClient> {
+        self.next_but(|message| matches!(message, FromClient::Ack(_)))
+    }
+
     /// The next bytes, which must be where the last ended; acknowledgements and signs of life
     /// are passed over.
     pub(crate) fn data(&mut self) -> Vec<u8> {
-        loop {
-            match self.next() {
-                Some(FromClient::Ack(_) | FromClient::Ping(_)) => {}
-                Some(FromClient::Data(data)) => {
-                    assert_eq!(data.offset, self.received, "data is not contiguous");
-                    assert!((1..=65_536).contains(&data.data.len()));
-                    self.received += data.data.len() as u64;
-                    return data.data.to_vec();
-                }
-                other => panic!("not RelayData: {other:?}"),
+        match self.next_but(|message| matches!(message, FromClient::Ack(_) | FromClient::Ping(_))) {
+            Some(FromClient::Data(data)) => {
+                assert_eq!(data.offset, self.received, "data is not contiguous");
+                assert!((1..=65_536).contains(&data.data.len()));
+                self.received += data.data.len() as u64;
+                data.data.to_vec()
             }
+            other => panic!("not RelayData: {other:?}"),
         }
     }
 
@@ -91,58 +71,28 @@ impl DisplayStream {
 
     /// Waits until the client's side has ended; acknowledgements are passed over.
     pub(crate) fn until_half_closed(&mut self) {
-        loop {
-            match self.next() {
-                Some(FromClient::Ack(_)) => {}
-                None => return,
-                other => panic!("not the end: {other:?}"),
-            }
+        if let Some(other) = self.next_but_acks() {
+            panic!("not the end: {other:?}");
         }
     }
 
     /// Waits until the client has left: first by the end of its side, or by Detach at once.
     pub(crate) fn until_half_closed_or_detached(&mut self) {
-        loop {
-            match self.next() {
-                Some(FromClient::Ack(_)) => {}
-                Some(FromClient::Detach(_)) | None => break,
-                other => panic!("neither the end nor Detach: {other:?}"),
+        match self.next_but_acks() {
+            // A client that was in a hurry does not wait for this.
+            Some(FromClient::Detach(_)) | None => {
+                self.try_say_last(ToClient::Closed(closed(Reason::ClientDetached)));
             }
-        }
-        // A client that was in a hurry does not wait for this.
-        let closed = RelayGraphicsResponse {
-            message: Some(ToClient::Closed(Closed {
-                reason: Reason::ClientDetached.into(),
-                ..Default::default()
-            })),
-        };
-        if let Some(responses) = self.responses.take() {
-            let _ = responses.try_send(Ok(closed));
+            other => panic!("neither the end nor Detach: {other:?}"),
         }
     }
 
     /// Everything up to Detach, which is answered with Closed.
     pub(crate) fn detached(&mut self) {
-        loop {
-            match self.next() {
-                Some(FromClient::Ack(_)) => {}
-                Some(FromClient::Detach(_)) => break,
-                other => panic!("not Detach: {other:?}"),
-            }
+        match self.next_but_acks() {
+            Some(FromClient::Detach(_)) => self.closed(Reason::ClientDetached),
+            other => panic!("not Detach: {other:?}"),
         }
-        self.closed(Reason::ClientDetached);
-    }
-
-    /// Says something.
-    pub(crate) fn say(&self, message: ToClient) {
-        let response = RelayGraphicsResponse {
-            message: Some(message),
-        };
-        let sender = self.responses.as_ref().expect("the stream is over");
-        self.runtime.block_on(async {
-            let sent = tokio::time::timeout(LIMIT, sender.send(Ok(response)));
-            sent.await.expect("the client takes nothing").unwrap();
-        });
     }
 
     /// RelayOpened, with this mode and input window.
@@ -163,22 +113,9 @@ impl DisplayStream {
         self.say(ToClient::Data(RelayData { offset, data }));
     }
 
-    /// Refuses the stream, in the place of RelayOpened.
-    pub(crate) fn refuse(mut self, status: Status) {
-        let sender = self.responses.take().expect("the stream is over");
-        self.runtime.block_on(async {
-            let sent = tokio::time::timeout(LIMIT, sender.send(Err(status)));
-            sent.await.expect("the client takes nothing").unwrap();
-        });
-    }
-
     /// Closed with a reason, and the end of the stream.
     pub(crate) fn closed(&mut self, reason: Reason) {
-        self.say(ToClient::Closed(Closed {
-            reason: reason.into(),
-            ..Default::default()
-        }));
-        self.responses = None;
+        self.say_last(ToClient::Closed(closed(reason)));
     }
 }
 
@@ -193,15 +130,13 @@ impl GraphicsService for Displays {
         &self,
         request: Request<Streaming<RelayGraphicsRequest>>,
     ) -> Result<Response<Self::RelayGraphicsStream>, Status> {
-        let (sender, responses) = mpsc::channel(4);
-        let stream = DisplayStream {
-            requests: request.into_inner(),
-            responses: Some(sender),
-            runtime: Handle::current(),
-            received: 0,
+        let requests = request.into_inner();
+        let said = |message| RelayGraphicsResponse {
+            message: Some(message),
         };
+        let (stream, responses) = DisplayStream::new(requests, |request| request.message, said);
         let handed = self.0.try_send(stream);
         handed.map_err(|_| Status::unavailable("the test is over"))?;
-        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+        Ok(Response::new(responses))
     }
 }

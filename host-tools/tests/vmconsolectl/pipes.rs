@@ -7,7 +7,8 @@ use vmconsole_proto::v1::stream_console_request::Message as FromClient;
 use vmconsole_proto::v1::stream_console_response::Message as ToClient;
 use vmconsole_proto::v1::{InputRefused, Mode, Participant, Reason, WriterChanged};
 
-use crate::fake_agent::{ClientStream, FakeAgent, Script};
+use crate::fake_agent::{FakeAgent, Script};
+use crate::fake_console::ClientStream;
 use crate::program::{Piped, pki, vmconsolectl};
 
 /// `attach web-1` with these options; the agent has seen nothing of the stream yet.

@@ -11,7 +11,8 @@ use vmconsole_proto::v1::stream_console_request::Message as FromClient;
 use vmconsole_proto::v1::stream_console_response::Message as ToClient;
 use vmconsole_proto::v1::{Closed, Gap, GapReason, InputAck, Mode, Open, Opened, Reason};
 
-use crate::fake_agent::{ClientStream, FakeAgent, Script, at, opened};
+use crate::fake_agent::{FakeAgent, Script};
+use crate::fake_console::{ClientStream, at, opened};
 use crate::program::{LIMIT, OnTerminal, Piped, pki, vmconsolectl};
 
 /// Opened with a token.

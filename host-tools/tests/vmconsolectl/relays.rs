@@ -11,7 +11,8 @@ use vmconsole_proto::v1::stream_console_request::Message as FromClient;
 use vmconsole_proto::v1::stream_console_response::Message as ToClient;
 use vmconsole_proto::v1::*;
 
-use crate::fake_agent::{ClientStream, FakeAgent, Script, at};
+use crate::fake_agent::{FakeAgent, Script};
+use crate::fake_console::{ClientStream, at};
 use crate::fake_display::DisplayStream;
 use crate::program::{LIMIT, Piped, pki, vmconsolectl};
 

@@ -5,7 +5,8 @@ use vmconsole_proto::v1::start::From as StartFrom;
 use vmconsole_proto::v1::stream_console_response::Message as ToClient;
 use vmconsole_proto::v1::{Console, Gap, GapReason, Mode, Opened, Reason};
 
-use crate::fake_agent::{ClientStream, FakeAgent, Script, at, opened};
+use crate::fake_agent::{FakeAgent, Script};
+use crate::fake_console::{ClientStream, at, opened};
 use crate::program::{Piped, pki, vmconsolectl};
 
 /// `tail web-1/serial1` with these options; the agent has said that so much was written.

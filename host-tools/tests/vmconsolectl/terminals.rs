@@ -8,7 +8,8 @@ use vmconsole_proto::v1::stream_console_request::Message as FromClient;
 use vmconsole_proto::v1::stream_console_response::Message as ToClient;
 use vmconsole_proto::v1::{Gap, GapReason, Mode, Participant, Reason, WriterChanged};
 
-use crate::fake_agent::{ClientStream, FakeAgent, Script, at};
+use crate::fake_agent::{FakeAgent, Script};
+use crate::fake_console::{ClientStream, at};
 use crate::program::{LIMIT, OnTerminal, nobody, pki, under_a_shell, vmconsolectl};
 
 /// `attach web-1` with these options; the agent has seen Open.
