@@ -169,13 +169,18 @@ impl Attached {
     }
 }
 
+/// What is meant of the VM named `vm` where no alias says it.
+fn first_of(vm: &str) -> v1::ConsoleRef {
+    v1::ConsoleRef {
+        vm: Some(v1::console_ref::Vm::VmName(vm.to_owned())),
+        alias: String::new(),
+    }
+}
+
 /// An `Open` of the default console of the VM named `vm`, in `mode`, live.
 pub fn open(vm: &str, mode: v1::Mode) -> v1::Open {
     v1::Open {
-        console: Some(v1::ConsoleRef {
-            vm: Some(v1::console_ref::Vm::VmName(vm.to_owned())),
-            alias: String::new(),
-        }),
+        console: Some(first_of(vm)),
         mode: mode.into(),
         ..Default::default()
     }

@@ -1,6 +1,9 @@
-//! As much of RFB (RFC 6143) as it takes to look at a screen by a relay, and to type: written
-//! down once more, so that what the agent makes of it is held against something.
+//! As much of RFB (RFC 6143) as it takes to look at a screen by a relay, and to type, and to let
+//! others do so: written down once more, so that what the agent makes of it is held against
+//! something.
 
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -19,6 +22,20 @@ pub struct Screen {
     pub height: u16,
     /// The VM's name, as QEMU shows it.
     pub name: String,
+}
+
+/// A display's part of the handshake, of version 3.8, up to its ServerInit: it lets everybody in.
+///
+/// # Errors
+/// The socket's.
+pub fn let_in(stream: &mut UnixStream) -> io::Result<()> {
+    stream.write_all(V3_8)?;
+    stream.read_exact(&mut [0; 12])?;
+    // One security type, None; it is chosen, and let in.
+    stream.write_all(&[1, 1])?;
+    stream.read_exact(&mut [0; 1])?;
+    stream.write_all(&[0; 4])?;
+    stream.read_exact(&mut [0; 1])
 }
 
 /// A viewer's part of the handshake, of version 3.8.

@@ -12,6 +12,7 @@ use tonic::Code;
 use vmconsole_proto::v1::Mode;
 
 use crate::fake_agent::FakeAgent;
+use crate::fake_console::ClientStream;
 use crate::program::{LIMIT, Piped, pki, vmconsolectl};
 use crate::relay_ends::refusal;
 use crate::relays::{Relaying, rest, script};
@@ -20,6 +21,20 @@ use crate::relays::{Relaying, rest, script};
 fn words(socket: &Path) -> [String; 4] {
     let listen = format!("--listen=unix:{}", socket.display());
     ["relay", "web-1", "--console=serial0", &listen].map(str::to_owned)
+}
+
+/// A client of the socket that sees a login, and the stream that is opened for it.
+fn at_login(relaying: &Relaying, socket: &Path) -> (UnixStream, ClientStream) {
+    let mut client = UnixStream::connect(socket).unwrap();
+    client.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut stream = relaying.agent.stream();
+    stream.open();
+    stream.opened(Mode::WriteIfFree, 3);
+    stream.output(0, "login: ");
+    let mut seen = [0; 7];
+    client.read_exact(&mut seen).unwrap();
+    assert_eq!(&seen, b"login: ");
+    (client, stream)
 }
 
 #[test]
@@ -32,17 +47,10 @@ fn a_unix_socket_is_its_owners_alone_and_gone_at_the_end() {
     assert_eq!(relaying.address, format!("unix:{}", resolved.display()));
     let mode = fs::symlink_metadata(&socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
-    let mut client = UnixStream::connect(&socket).unwrap();
-    client.set_read_timeout(Some(LIMIT)).unwrap();
-    let mut stream = relaying.agent.stream();
-    stream.open();
-    stream.opened(Mode::WriteIfFree, 3);
-    stream.output(0, "login: ");
-    let mut seen = [0; 7];
-    client.read_exact(&mut seen).unwrap();
+    let (client, mut stream) = at_login(&relaying, &socket);
     relaying.program.signal(Signal::SIGTERM);
     stream.detached();
-    assert_eq!((&seen, rest(&client)), (b"login: ", Vec::new()));
+    assert_eq!(rest(&client), b"");
     let ended = relaying.program.end();
     assert_eq!(ended.code, Some(143), "{}", ended.stderr);
     assert!(!socket.exists());
@@ -59,15 +67,7 @@ fn a_socket_in_use_is_left_alone_and_one_of_a_program_that_was_killed_replaced()
     assert_eq!(second.code, Some(1), "{}", second.stderr);
     assert!(second.stderr.contains("another program listens"));
     // It was no client of the first: the first stream is this one's.
-    let mut client = UnixStream::connect(&socket).unwrap();
-    client.set_read_timeout(Some(LIMIT)).unwrap();
-    let mut stream = first.agent.stream();
-    stream.open();
-    stream.opened(Mode::WriteIfFree, 3);
-    stream.output(0, "login: ");
-    let mut seen = [0; 7];
-    client.read_exact(&mut seen).unwrap();
-    assert_eq!(&seen, b"login: ");
+    let _client = at_login(&first, &socket);
     first.program.signal(Signal::SIGKILL);
     assert_eq!(first.program.end().code, None);
     assert!(socket.exists());

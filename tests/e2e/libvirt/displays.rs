@@ -10,12 +10,11 @@ use vmconsole_agent::endpoint::{
 };
 use vmconsole_agent::hypervisor::{Hypervisor, VmState};
 use vmconsole_tests::guest::{GuestOptions, VNC0, Vnc, VncListen};
+use vmconsole_tests::rfb::V3_8;
 use vmconsole_tests::wait;
 
 use super::{BOUND, Rig, connect_by, runs};
 
-/// The version that QEMU begins with.
-const VERSION: &[u8; 12] = b"RFB 003.008\n";
 /// Security types of RFB 3.8.
 const NONE: u8 = 1;
 const VNC_PASSWORD: u8 = 2;
@@ -40,10 +39,10 @@ async fn open(by: &impl Hypervisor, display: &ConsoleId) -> Result<DisplayLine, 
 /// The security types that are offered to a client of 3.8.
 async fn offered(stream: &mut DisplayStream) -> Vec<u8> {
     let offer = async {
-        let mut version = [0; VERSION.len()];
+        let mut version = [0; V3_8.len()];
         stream.read_exact(&mut version).await.unwrap();
-        assert_eq!(&version, VERSION);
-        stream.write_all(VERSION).await.unwrap();
+        assert_eq!(&version, V3_8);
+        stream.write_all(V3_8).await.unwrap();
         let mut types = vec![0; usize::from(stream.read_u8().await.unwrap())];
         stream.read_exact(&mut types).await.unwrap();
         types

@@ -14,14 +14,14 @@ use vmconsole_tests::rfb;
 use vmconsole_tests::scrape::Scrape;
 use vmconsole_tests::usage;
 
-use super::{firmware, looks, showing};
+use super::{firmware, looks, ready, showing};
 use crate::host::{BOUND, QemuHost, reason};
 
 /// What a hostile display does to whoever connects.
 type Deed = fn(&mut UnixStream) -> std::io::Result<()>;
 
-fn speaks(display: &mut UnixStream, version: &[u8; 12]) -> std::io::Result<()> {
-    display.write_all(version)?;
+fn speaks(display: &mut UnixStream) -> std::io::Result<()> {
+    display.write_all(rfb::V3_8)?;
     display.read_exact(&mut [0; 12])
 }
 
@@ -31,7 +31,7 @@ fn waits(display: &mut UnixStream) -> std::io::Result<()> {
 }
 
 fn four_gibibytes_of_reason(display: &mut UnixStream) -> std::io::Result<()> {
-    speaks(display, rfb::V3_8)?;
+    speaks(display)?;
     display.write_all(&[0])?;
     display.write_all(&u32::MAX.to_be_bytes())?;
     loop {
@@ -40,7 +40,7 @@ fn four_gibibytes_of_reason(display: &mut UnixStream) -> std::io::Result<()> {
 }
 
 fn endless_types(display: &mut UnixStream) -> std::io::Result<()> {
-    speaks(display, rfb::V3_8)?;
+    speaks(display)?;
     display.write_all(&[255])?;
     loop {
         display.write_all(&[77; 4096])?;
@@ -57,21 +57,13 @@ fn silence(display: &mut UnixStream) -> std::io::Result<()> {
 }
 
 fn half_a_server_init(display: &mut UnixStream) -> std::io::Result<()> {
-    speaks(display, rfb::V3_8)?;
-    display.write_all(&[1, 1])?;
-    display.read_exact(&mut [0; 1])?;
-    display.write_all(&[0; 4])?;
-    display.read_exact(&mut [0; 1])?;
+    rfb::let_in(display)?;
     display.write_all(&[2, 128, 1, 224, 32, 24])?;
     waits(display)
 }
 
 fn a_name_without_end(display: &mut UnixStream) -> std::io::Result<()> {
-    speaks(display, rfb::V3_8)?;
-    display.write_all(&[1, 1])?;
-    display.read_exact(&mut [0; 1])?;
-    display.write_all(&[0; 4])?;
-    display.read_exact(&mut [0; 1])?;
+    rfb::let_in(display)?;
     display.write_all(&[0; 20])?;
     display.write_all(&u32::MAX.to_be_bytes())?;
     loop {
@@ -80,7 +72,7 @@ fn a_name_without_end(display: &mut UnixStream) -> std::io::Result<()> {
 }
 
 fn types_that_nobody_may_take(display: &mut UnixStream) -> std::io::Result<()> {
-    speaks(display, rfb::V3_8)?;
+    speaks(display)?;
     display.write_all(&[2, 5, 30])?;
     waits(display)
 }
@@ -107,8 +99,7 @@ async fn displays_that_misbehave_are_refused_and_told_of() {
     options.boot = Boot::Nothing;
     let guest = host.guest(options);
     let client = host.client().await;
-    let ready = |state: &v1::ConsoleState| state.availability() == v1::Availability::Ready;
-    client.shows(("hostile", "vnc0"), BOUND, ready).await;
+    ready(&client, "hostile").await;
     let (socket, real) = (
         guest.vnc_socket(),
         guest.vnc_socket().with_extension("real"),

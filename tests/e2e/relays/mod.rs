@@ -23,6 +23,12 @@ fn firmware(name: &str, vnc: Vnc) -> QemuOptions {
     options
 }
 
+/// Waits until the display of this VM is there to be opened.
+async fn ready(client: &Client, vm: &str) {
+    let is = |state: &v1::ConsoleState| state.availability() == v1::Availability::Ready;
+    client.shows((vm, "vnc0"), BOUND, is).await;
+}
+
 /// Opens a relay once the agent knows that the VM, which is named, runs.
 async fn opened(client: &Client, open: v1::RelayOpen) -> Relay {
     let console = open.console.clone().unwrap_or_default();

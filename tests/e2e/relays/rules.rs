@@ -13,7 +13,7 @@ use vmconsole_tests::client::{Attached, relay_open};
 use vmconsole_tests::qemu::{Boot, QemuOptions, Vnc};
 use vmconsole_tests::rfb;
 
-use super::{firmware, looks, showing, writing};
+use super::{firmware, looks, ready, showing, writing};
 use crate::host::{BOUND, QemuHost, run};
 
 /// How long one event of Linux's input devices is, in bytes.
@@ -211,8 +211,7 @@ async fn nothing_else_of_a_viewer_goes_to_qemu() {
     options.boot = Boot::Nothing;
     let guest = host.guest(options);
     let client = host.client().await;
-    let ready = |state: &v1::ConsoleState| state.availability() == v1::Availability::Ready;
-    client.shows(("recorded", "vnc0"), BOUND, ready).await;
+    ready(&client, "recorded").await;
     let recorder = Recorder::at(&guest.vnc_socket());
     let mut view_only = relay_open("recorded", v1::Mode::View);
     view_only.rules = Some(v1::GraphicsRules {

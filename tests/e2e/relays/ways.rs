@@ -13,7 +13,7 @@ use vmconsole_tests::pki::Pki;
 use vmconsole_tests::qemu::{QemuDir, Vnc};
 use vmconsole_tests::user;
 
-use super::{firmware, looks, showing, writing};
+use super::{firmware, looks, ready, showing, writing};
 use crate::host::{BOUND, QemuHost, reason};
 
 pub(super) const PASSWORD: &str = "sesame";
@@ -120,8 +120,7 @@ async fn what_may_not_be_taken_is_refused_and_told() {
     let host = QemuHost::with(graphics(config));
     let _guest = host.guest(firmware("guarded", Vnc::Password(free_display(), PASSWORD)));
     let client = host.client().await;
-    let ready = |state: &v1::ConsoleState| state.availability() == v1::Availability::Ready;
-    client.shows(("guarded", "vnc0"), BOUND, ready).await;
+    ready(&client, "guarded").await;
     let refused = client.relay(relay_open("guarded", v1::Mode::View)).await;
     let refused = refused.unwrap_err();
     assert_eq!(reason(&refused), "DENIED", "{refused:?}");

@@ -16,7 +16,7 @@ use vmconsole_proto::v1::graphics_service_client::GraphicsServiceClient;
 use vmconsole_proto::v1::relay_graphics_request::Message as Request;
 use vmconsole_proto::v1::relay_graphics_response::Message;
 
-use super::{Client, SEND_QUEUE};
+use super::{Client, SEND_QUEUE, first_of};
 
 /// The most bytes of one `RelayData`.
 const MAX_DATA: usize = 64 * 1024;
@@ -254,10 +254,7 @@ impl Relay {
 /// A `RelayOpen` of the first display of the VM named `vm`, in `mode`.
 pub fn relay_open(vm: &str, mode: v1::Mode) -> v1::RelayOpen {
     v1::RelayOpen {
-        console: Some(v1::ConsoleRef {
-            vm: Some(v1::console_ref::Vm::VmName(vm.to_owned())),
-            alias: String::new(),
-        }),
+        console: Some(first_of(vm)),
         mode: mode.into(),
         ..Default::default()
     }

@@ -5,6 +5,8 @@
 use std::io::{self, Error, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
+use crate::rfb;
+
 /// The picture's width and height, in pixels of 32 bits.
 const SIDE: u16 = 256;
 
@@ -60,13 +62,7 @@ pub(super) fn show(stream: &mut UnixStream) -> io::Result<()> {
 }
 
 fn greet(stream: &mut UnixStream) -> io::Result<()> {
-    stream.write_all(b"RFB 003.008\n")?;
-    stream.read_exact(&mut [0; 12])?;
-    // One security type, None; it is chosen, and let in.
-    stream.write_all(&[1, 1])?;
-    stream.read_exact(&mut [0; 1])?;
-    stream.write_all(&[0; 4])?;
-    stream.read_exact(&mut [0; 1])?;
+    rfb::let_in(stream)?;
     let mut init = Vec::with_capacity(SERVER_INIT);
     init.extend_from_slice(&SIDE.to_be_bytes());
     init.extend_from_slice(&SIDE.to_be_bytes());

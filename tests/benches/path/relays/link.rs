@@ -11,6 +11,7 @@ use vmconsole_proto::v1;
 use vmconsole_proto::v1::relay_graphics_request::Message as Request;
 use vmconsole_tests::client::Relay;
 use vmconsole_tests::process::Process;
+use vmconsole_tests::rfb::V3_8;
 use vmconsole_tests::standin::{SERVER_INIT, UPDATE};
 
 use crate::server::BUFFER;
@@ -93,7 +94,7 @@ impl Viewer {
         let buffer = vec![0; BUFFER];
         let mut viewer = Self { link, buffer };
         viewer.expect(12).await;
-        viewer.link.send(b"RFB 003.008\n").await;
+        viewer.link.send(V3_8).await;
         viewer.expect(2).await;
         viewer.link.send(&[1]).await;
         viewer.expect(4).await;

@@ -16,7 +16,7 @@ use vmconsole_tests::client::{Attached, Client, open, relay_open};
 use vmconsole_tests::process::tied;
 use vmconsole_tests::qemu::{QemuOptions, Vnc};
 
-use super::showing;
+use super::{ready, showing};
 use crate::effects::picture::Picture;
 use crate::effects::screenshot;
 use crate::host::{BOUND, Serving, login, run};
@@ -60,7 +60,7 @@ fn vmconsolectl(host: &Serving) -> (Command, TempDir) {
 impl Listening {
     /// Starts it as soon as the guest's display is there.
     async fn start(host: &Serving, guest: &str, args: &[&str]) -> Self {
-        ready(host, guest).await;
+        ready(&host.client().await, guest).await;
         let (mut command, pki) = vmconsolectl(host);
         command.args(args);
         let mut program = Piped::start(command);
@@ -268,11 +268,4 @@ async fn sees_a_reboot(viewer: &mut impl Viewer, host: &Serving, guest: &str) {
     logs_in(viewer, &mut shell, "again").await;
     sees_all(viewer, &mut shell, &client, guest).await;
     shell.detach(BOUND).await;
-}
-
-/// Waits until the display is there to be opened.
-async fn ready(host: &Serving, guest: &str) {
-    let client = host.client().await;
-    let is = |state: &v1::ConsoleState| state.availability() == v1::Availability::Ready;
-    client.shows((guest, "vnc0"), BOUND, is).await;
 }

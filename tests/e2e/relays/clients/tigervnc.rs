@@ -140,7 +140,7 @@ impl Started {
     /// By `vmconsolectl vnc --viewer` with further arguments.
     async fn start(host: &Serving, guest: &str, more: &[&str]) -> Self {
         let alone = ONE_AT_A_TIME.lock().await;
-        ready(host, guest).await;
+        ready(&host.client().await, guest).await;
         let dir = tempfile::tempdir().unwrap();
         let (x_server, display) = x_server(dir.path());
         let (mut command, pki) = vmconsolectl(host);

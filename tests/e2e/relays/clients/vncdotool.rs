@@ -19,7 +19,7 @@ async fn vncdotool(host: &Serving, guest: &str, more: &[&str]) -> (Listening, Or
 
 /// It works before a guest that runs, by this way to its display.
 async fn works_by(host: &Serving, guest: &str, way: v1::EndpointKind) {
-    ready(host, guest).await;
+    ready(&host.client().await, guest).await;
     let consoles = host.client().await.list().await.unwrap();
     let display = consoles.iter().find(|console| console.alias == VNC0);
     assert_eq!(display.unwrap().endpoint(), way);
