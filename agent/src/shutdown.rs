@@ -89,10 +89,13 @@ impl Tasks {
         F::Output: Send + 'static,
     {
         let membership = Membership::new(&self.group, name);
-        tokio::spawn(async move {
+        let caught = AssertUnwindSafe(future).catch_unwind();
+        // Not an async block: it would have room for the future twice, for what it is given and
+        // for what it awaits, and there is a task for each stream.
+        tokio::spawn(caught.map(move |ended| {
             // Held until the future has ended, been aborted, or panicked.
             let _membership = membership;
-            match AssertUnwindSafe(future).catch_unwind().await {
+            match ended {
                 Ok(output) => output,
                 Err(payload) => {
                     report_panic(name, &*payload);
@@ -101,7 +104,7 @@ impl Tasks {
                     resume_unwind(payload)
                 }
             }
-        })
+        }))
     }
 
     /// Spawns a task that is aborted when the returned handle is dropped. Otherwise as
