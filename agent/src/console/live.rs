@@ -168,7 +168,7 @@ impl Console {
             stopped_in: None,
             alone: request.alone.clone(),
         };
-        shared.seats.insert(session, seat);
+        shared.seats.insert(session, Box::new(seat));
         if let Err(refused) = shared.claim_at_join(&request) {
             let seat = shared.seats.remove(&session);
             shared.close_cursor(start);

@@ -67,7 +67,9 @@ pub(super) struct Seat {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) output: Option<OutputLog>,
-    pub(super) seats: BTreeMap<SessionId, Seat>,
+    /// Each in a box of its own: a node of the map has room for eleven, and most consoles have
+    /// one.
+    pub(super) seats: BTreeMap<SessionId, Box<Seat>>,
     pub(super) writer: WriterChange,
     pub(super) state: ConsoleState,
     pub(super) roster_version: u64,
@@ -174,7 +176,7 @@ impl Shared {
 
     /// Who is attached.
     pub(super) fn roster(&self) -> Roster {
-        let mut seats: Vec<&Seat> = self.seats.values().collect();
+        let mut seats: Vec<_> = self.seats.values().collect();
         seats.sort_by_key(|seat| seat.order);
         let participants = seats
             .iter()
@@ -194,7 +196,7 @@ impl Shared {
     }
 
     /// Who may be given the lease: a session whose stream is broken keeps its place.
-    fn is_there(seats: &BTreeMap<SessionId, Seat>, session: SessionId) -> bool {
+    fn is_there(seats: &BTreeMap<SessionId, Box<Seat>>, session: SessionId) -> bool {
         let seat = seats.get(&session);
         seat.is_some_and(|seat| seat.participant.away.is_none())
     }
