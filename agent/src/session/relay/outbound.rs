@@ -2,12 +2,14 @@
 //! as the caller takes it. The display is not read faster than that: its QEMU has no more in
 //! store for a slow viewer than one picture, and waits for nobody.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
+use tokio_util::io::poll_read_buf;
 
 use super::{RELAY_WINDOW, Wire};
 use crate::console::MAX_FRAME;
@@ -177,8 +179,20 @@ impl Drop for Relay {
 /// # Cancel safety
 /// Nothing is lost.
 async fn read(reader: &mut ReadHalf, buffer: &mut BytesMut, most: usize) -> Option<Bytes> {
-    buffer.reserve(most);
-    match reader.read_buf(&mut buffer.limit(most)).await {
+    let read = poll_fn(|context| {
+        buffer.reserve(most);
+        let read = poll_read_buf(
+            Pin::new(&mut *reader),
+            context,
+            &mut (&mut *buffer).limit(most),
+        );
+        if read.is_pending() {
+            // A display that shows nothing new holds no memory.
+            *buffer = BytesMut::new();
+        }
+        read
+    });
+    match read.await {
         Ok(read) if read > 0 => Some(buffer.split().freeze()),
         // What broke it changes nothing for the caller.
         Ok(_) | Err(_) => None,
