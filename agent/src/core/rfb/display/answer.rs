@@ -105,6 +105,9 @@ impl Display<'_> {
             }
             TYPE_NONE => {
                 self.security = Some(security);
+                // Nothing is asked for. That 3.8 says so first is not waited for: it would cost
+                // a way there and back.
+                self.say_init(reply);
                 match self.version {
                     Version::V3_8 => self.wait_for(Awaited::Result, 4),
                     Version::V3_3 | Version::V3_7 => self.client_init(reply),
@@ -149,8 +152,15 @@ impl Display<'_> {
         Ok(())
     }
 
+    /// Says ClientInit, unless that was said.
+    fn say_init(&mut self, reply: &mut Vec<u8>) {
+        if !std::mem::replace(&mut self.init_said, true) {
+            reply.push(u8::from(self.shared));
+        }
+    }
+
     fn client_init(&mut self, reply: &mut Vec<u8>) {
-        reply.push(u8::from(self.shared));
+        self.say_init(reply);
         self.wait_for(Awaited::ServerInit, SERVER_INIT_BYTES);
     }
 
