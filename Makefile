@@ -57,7 +57,7 @@ packages:
 	@tests/setup.sh packages
 	@packaging/build.sh
 
-# `make bench SCENARIOS="bulk round-trip"` runs some of it.
+# `make bench SCENARIOS="bulk relays-memory"` runs some of it.
 bench:
 	@tests/setup.sh bench
 	cargo bench --workspace --bench cursors

@@ -83,9 +83,8 @@ pub(crate) async fn run(chosen: Vec<String>) -> Vec<Row> {
     if wanted("fairness") {
         rows.extend(fairness().await);
     }
-    if wanted("relays") {
-        rows.extend(relays::run().await);
-    }
+    let of_relays = |part: &str| wanted("relays") || wanted(&format!("relays-{part}"));
+    rows.extend(relays::run(of_relays).await);
     rows
 }
 

@@ -41,12 +41,12 @@ pub(super) enum Link {
     Tls(Box<TlsStream<TcpStream>>),
     /// WebSocket in TLS.
     Web(Box<WebSocket>),
-    /// What ssh forwards.
-    Ssh {
-        /// To what it listens on.
+    /// The display's socket, or what forwards it.
+    Unix {
+        /// To what listens there.
         stream: UnixStream,
-        /// It ends with it.
-        _process: Box<Process>,
+        /// What forwards ends with it.
+        _forwards: Option<Box<Process>>,
     },
 }
 
@@ -65,7 +65,7 @@ impl Link {
                 stream.flush().await.expect("it is open");
             }
             Self::Web(socket) => socket.send(bytes).await,
-            Self::Ssh { stream, .. } => stream.write_all(bytes).await.expect("it is open"),
+            Self::Unix { stream, .. } => stream.write_all(bytes).await.expect("it is open"),
         }
     }
 
@@ -75,7 +75,7 @@ impl Link {
             Self::Relay(relay) => relay.bytes().await.map_or(0, |bytes| bytes.len()),
             Self::Tls(stream) => stream.read(buffer).await.expect("it is open"),
             Self::Web(socket) => socket.read().await,
-            Self::Ssh { stream, .. } => stream.read(buffer).await.expect("it is open"),
+            Self::Unix { stream, .. } => stream.read(buffer).await.expect("it is open"),
         };
         assert!(count > 0, "the link ended");
         count

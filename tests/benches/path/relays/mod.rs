@@ -39,15 +39,27 @@ const PROCESSES: usize = 20;
 const TYPISTS: usize = 10;
 const KEYS_A_SECOND: usize = 1000;
 
-/// Runs all that there is of relays.
-pub(crate) async fn run() -> Vec<Row> {
+/// Runs what there is of relays and is `wanted`.
+pub(crate) async fn run(wanted: impl Fn(&str) -> bool) -> Vec<Row> {
     let mut rows = Vec::new();
-    rows.extend(bulk().await);
-    rows.extend(round_trip().await);
-    rows.extend(attach().await);
-    rows.extend(memory().await);
-    rows.push(keys().await);
-    rows.extend(fairness::run().await);
+    if wanted("bulk") {
+        rows.extend(bulk().await);
+    }
+    if wanted("round-trip") {
+        rows.extend(round_trip().await);
+    }
+    if wanted("attach") {
+        rows.extend(attach().await);
+    }
+    if wanted("memory") {
+        rows.extend(memory().await);
+    }
+    if wanted("keys") {
+        rows.push(keys().await);
+    }
+    if wanted("fairness") {
+        rows.extend(fairness::run().await);
+    }
     rows
 }
 
@@ -130,12 +142,12 @@ async fn round_trip() -> [Row; 2] {
     ]
 }
 
-async fn attach() -> [Row; 3] {
+async fn attach() -> [Row; 4] {
     say("relays, attachments");
     let ways = Ways::start(1);
     let client = ways.connect().await;
     let mut new = Figures::default();
-    let (mut opened, mut greeted) = (Vec::new(), Vec::new());
+    let (mut opened, mut greeted, mut least) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         for (index, way) in Way::ALL.into_iter().enumerate() {
             let slow = matches!(way, Way::Websockify | Way::Sshd);
@@ -148,7 +160,7 @@ async fn attach() -> [Row; 3] {
             }
             new[index].push(percentile(&mut times, 0.5) / 1e3);
         }
-        let (mut first, mut all) = (Vec::new(), Vec::new());
+        let (mut first, mut all, mut direct) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..WARM_ATTACHMENTS {
             let begun = Instant::now();
             let relay = ways.relay(&client, 0, View, 0).await;
@@ -156,7 +168,11 @@ async fn attach() -> [Row; 3] {
             let viewer = Viewer::greet(relay.into()).await;
             all.push(begun.elapsed());
             viewer.detach().await;
+            let begun = Instant::now();
+            drop(Viewer::greet(ways.direct().await).await);
+            direct.push(begun.elapsed());
         }
+        least.push(percentile(&mut direct, 0.5) / 1e3);
         opened.push(percentile(&mut first, 0.5) / 1e3);
         greeted.push(percentile(&mut all, 0.5) / 1e3);
     }
@@ -174,6 +190,11 @@ async fn attach() -> [Row; 3] {
         row(
             "  and until ServerInit is read",
             figure(0, median(greeted)),
+            Goal::None,
+        ),
+        row(
+            "  and that at the display's own socket",
+            figure(0, median(least)),
             Goal::None,
         ),
     ]

@@ -164,6 +164,15 @@ impl Ways {
         Viewer::greet(link).await
     }
 
+    /// No way at all: the display's own socket.
+    pub(super) async fn direct(&self) -> Link {
+        let stream = UnixStream::connect(&self.display).await;
+        Link::Unix {
+            stream: stream.expect("it connects"),
+            _forwards: None,
+        }
+    }
+
     async fn tls(&self, way: Way) -> TlsStream<TcpStream> {
         let (_, address) = &self.others[way as usize - 1];
         let stream = TcpStream::connect(address).await.expect("it connects");
@@ -190,9 +199,9 @@ impl Ways {
         let begun = std::time::Instant::now();
         loop {
             if let Ok(stream) = UnixStream::connect(&near).await {
-                return Link::Ssh {
+                return Link::Unix {
                     stream,
-                    _process: Box::new(process),
+                    _forwards: Some(Box::new(process)),
                 };
             }
             assert!(
