@@ -148,3 +148,115 @@ fn password(path: &Path) -> Result<String, DisplayTermsError> {
     line.map(str::to_owned)
         .ok_or_else(|| DisplayTermsError::NoPassword(path.to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+
+    use super::*;
+    use crate::core::rfb::rules::Rules;
+
+    /// A configuration whose password is in a file with this content.
+    fn with_password(content: &[u8]) -> (tempfile::NamedTempFile, Graphics) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        let config = Graphics {
+            password_file: Some(file.path().to_owned()),
+            ..Graphics::default()
+        };
+        (file, config)
+    }
+
+    fn allowed(config: &Graphics) -> Vec<Security> {
+        let terms = DisplayTerms::load(config).unwrap();
+        terms.handshake.acceptable.allowed.into_iter().collect()
+    }
+
+    #[test]
+    fn what_is_not_chosen_is_whatever_can_be_done() {
+        assert_eq!(allowed(&Graphics::default()), [Security::None]);
+        let (_file, mut config) = with_password(b"opensesame\n");
+        let both = allowed(&config);
+        assert_eq!(both.len(), 2, "{both:?}");
+        assert!(both.contains(&Security::None) && both.contains(&Security::Vnc));
+        config.username = Some("op".to_owned());
+        assert_eq!(allowed(&config), both, "X509Plain needs certificates too");
+    }
+
+    #[test]
+    fn what_is_chosen_is_all_that_is_taken_and_has_to_be_possible() {
+        let (_file, mut config) = with_password(b"opensesame");
+        config.authentication = vec![Security::Vnc];
+        assert_eq!(allowed(&config), [Security::Vnc], "not even None");
+        config.password_file = None;
+        let error = DisplayTerms::load(&config).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                DisplayTermsError::Terms(TermsError::NoPassword(Security::Vnc))
+            ),
+            "{error}"
+        );
+        config.authentication = vec![Security::None, Security::X509None];
+        let error = DisplayTerms::load(&config).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                DisplayTermsError::Terms(TermsError::NoTls(Security::X509None))
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_password_is_one_line_that_nobody_else_reads() {
+        let line = |content: &[u8]| {
+            let (file, _) = with_password(content);
+            password(file.path())
+        };
+        assert_eq!(line(b"secret\nand a note\n").unwrap(), "secret");
+        let longest = [b'x'; MAX_PASSWORD_BYTES as usize];
+        assert!(line(&longest).is_ok());
+        let longer = [longest.as_slice(), b"x"].concat();
+        for wrong in [b"".as_slice(), b"\nsecret", b"a\tb", b"\xff", &longer] {
+            let error = line(wrong).unwrap_err();
+            assert!(matches!(error, DisplayTermsError::NoPassword(_)), "{error}");
+        }
+
+        let (file, _) = with_password(b"secret");
+        for (mode, open) in [(0o640, false), (0o644, true), (0o660, true), (0o602, true)] {
+            std::fs::set_permissions(file.path(), Permissions::from_mode(mode)).unwrap();
+            match password(file.path()) {
+                Ok(_) => assert!(!open, "{mode:o}"),
+                Err(error) => assert!(open && error.to_string().contains("chmod 0640"), "{error}"),
+            }
+        }
+        let gone = password(Path::new("/nonexistent/secret")).unwrap_err();
+        assert!(
+            matches!(gone, DisplayTermsError::Unreadable { .. }),
+            "{gone}"
+        );
+    }
+
+    #[test]
+    fn the_first_rule_about_a_vm_counts() {
+        let rule = |vms: &str, view_only, exclusive| GraphicsRule {
+            vms: vec![vms.parse().unwrap()],
+            terms: GraphicsTerms {
+                rules: Rules {
+                    view_only,
+                    ..Rules::default()
+                },
+                exclusive,
+            },
+        };
+        let config = Graphics {
+            rules: vec![rule("web-*", true, false), rule("web-1", false, true)],
+            ..Graphics::default()
+        };
+        let terms = DisplayTerms::load(&config).unwrap();
+        let vm = VmUuid::new(uuid::Uuid::from_u128(1));
+        assert_eq!(*terms.of(vm, "web-1"), config.rules[0].terms);
+        assert_eq!(*terms.of(vm, "db"), GraphicsTerms::default());
+    }
+}
