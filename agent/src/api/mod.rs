@@ -7,7 +7,6 @@
 mod convert;
 mod diagnose;
 mod effects;
-mod ending;
 mod list;
 mod listening;
 mod open;
@@ -17,6 +16,7 @@ mod server;
 mod service;
 mod sessions;
 mod stream;
+mod streams;
 mod watch;
 
 pub use relay::GraphicsApi;

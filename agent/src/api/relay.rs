@@ -13,13 +13,13 @@ use vmconsole_proto::v1::graphics_service_server::GraphicsService;
 use vmconsole_proto::v1::relay_graphics_request::Message as FromCaller;
 
 use super::convert;
-use super::ending::{
-    NO_GRANTS, SECOND_OPEN, Told, UNKNOWN_MESSAGE, end_broken, final_status, first_message,
-    not_open, note_refusal, request_writer, responses,
-};
 use super::open::{self, Refusal, refuse};
 use super::refusal::relay_refused;
 use super::service::{last_heard, proxy};
+use super::streams::{
+    NO_GRANTS, SECOND_OPEN, Told, UNKNOWN_MESSAGE, end_broken, final_status, first_message,
+    not_open, note_refusal, request_writer, responses,
+};
 use crate::console::{Console, Directory};
 use crate::core::id::PeerIdentity;
 use crate::core::lease::Claim;

@@ -13,10 +13,10 @@ use vmconsole_proto::v1::console_service_server::ConsoleService;
 use vmconsole_proto::v1::stream_console_request::Message as FromClient;
 
 use super::effects::Caller;
-use super::ending::{first_message, not_open, note_refusal, responses};
 use super::list::{self, Filter};
 use super::open::{self, Refusal};
 use super::refusal::{open_refused, status};
+use super::streams::{first_message, not_open, note_refusal, responses};
 use super::watch::Watcher;
 use super::{convert, diagnose, stream};
 use crate::console::{ChangeBook, Directory};

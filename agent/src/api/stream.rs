@@ -5,7 +5,7 @@ use vmconsole_proto::v1;
 use vmconsole_proto::v1::stream_console_request::Message as Request;
 
 use super::convert;
-use super::ending::{
+use super::streams::{
     NO_GRANTS, SECOND_OPEN, Told, UNKNOWN_MESSAGE, end_broken, final_status, request_writer,
 };
 use crate::core::lease::Epoch;
