@@ -105,9 +105,11 @@ impl Display<'_> {
             }
             TYPE_NONE => {
                 self.security = Some(security);
-                // Nothing is asked for. That 3.8 says so first is not waited for: it would cost
-                // a way there and back.
-                self.say_init(reply);
+                // Nothing is asked for. That 3.8 says so first is waited for only by who ends
+                // other viewers with ClientInit: it costs a way there and back.
+                if self.shared {
+                    self.say_init(reply);
+                }
                 match self.version {
                     Version::V3_8 => self.wait_for(Awaited::Result, 4),
                     Version::V3_3 | Version::V3_7 => self.client_init(reply),

@@ -143,6 +143,27 @@ fn the_strongest_of_what_is_allowed_is_taken() {
 }
 
 #[test]
+fn who_ends_other_viewers_waits_until_it_is_let_in() {
+    let none = Acceptable::none();
+    let said = |shared, says: &[u8]| {
+        let (mut display, mut said) = (Display::new(&none, shared), Vec::new());
+        let step = display.take(&mut &says[..], &mut said);
+        assert_eq!(step, Ok(Step::More));
+        said
+    };
+    let chosen = b"RFB 003.008\n\x01\x01".as_slice();
+    let let_in = [chosen, &[0; 4]].concat();
+    for (shared, says, answer) in [
+        (true, chosen, b"RFB 003.008\n\x01\x01".as_slice()),
+        (true, &let_in, b"RFB 003.008\n\x01\x01"),
+        (false, chosen, b"RFB 003.008\n\x01"),
+        (false, &let_in, b"RFB 003.008\n\x01\0"),
+    ] {
+        assert_eq!(said(shared, says), answer, "{shared} {says:?}");
+    }
+}
+
+#[test]
 fn a_reader_that_asks_what_is_wanted_has_nothing_left_over() {
     for security in Security::STRONGEST_FIRST {
         let (mut says, _) = good(Version::V3_8, security);
