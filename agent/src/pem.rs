@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// The longest certificate or key file that is read, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
-/// Access to a secret's file that nobody needs, as of a private key: writing by the group, and reading
+/// Access to a secret's file that nobody needs: writing by the group, and reading
 /// and writing by others. The group may read: that is how a daemon that is not root gets
 /// at a key that root owns.
 pub const EXPOSED_MODE: u32 = 0o026;

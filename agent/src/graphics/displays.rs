@@ -111,7 +111,8 @@ impl Displays {
         &self.metrics
     }
 
-    /// Opens the display `console`, as this run of the VM's QEMU has it. With `shared`, other viewers stay as they are; without, the
+    /// Opens the display `console`. That it cannot be opened is noted of `instance`, the run of the
+    /// VM's QEMU that was asked for. With `shared`, other viewers stay as they are; without, the
     /// display is asked to disconnect those that it has.
     ///
     /// # Errors

@@ -47,11 +47,11 @@ pub(super) fn capture(raw: raw::Capture, source: &Source<'_>) -> Result<Capture,
 
 fn rule(raw: Spanned<raw::CaptureRule>, source: &Source<'_>) -> Result<CaptureRule, ConfigError> {
     let (span, raw) = (raw.span(), raw.into_inner());
-    let vms = vms(raw.vms, "capture.rule.vms", span.clone(), source)?;
     if raw.mode.is_none() && raw.linger_seconds.is_none() {
         let message = "says nothing; write mode or linger_seconds, or leave the rule out";
         return Err(source.invalid("capture.rule", span, message.into()));
     }
+    let vms = vms(raw.vms, "capture.rule.vms", span, source)?;
     let linger = raw.linger_seconds.is_some().then(|| {
         let key = "capture.rule.linger_seconds";
         seconds(&raw.linger_seconds, key, &LINGER_SECONDS, source)

@@ -169,8 +169,7 @@ impl Sessions {
             return Err(RelayError::NoDisplay);
         }
         let permit = self.permit()?;
-        let terms = displays.terms(console);
-        let exclusive = request.exclusive || terms.exclusive;
+        let exclusive = request.exclusive || displays.terms(console).exclusive;
         let displaces = exclusive && request.claim == Some(Claim::Takeover);
         let alone = Alone {
             exclusive,
@@ -196,7 +195,8 @@ impl Sessions {
         let line = Line::new(&viewer, &request.client, timers, false);
         // Nobody is told its token.
         self.enter(&viewer, &line, request.proxy, permit);
-        let rules = terms.rules.stricter(&request.rules);
+        // Once it is open: the VM may have had another name before.
+        let rules = displays.terms(console).rules.stricter(&request.rules);
         let size = (open.server_init.width, open.server_init.height);
         let opened = told_first(&viewer, &line, (rules.clone(), size), &request.client);
         let wire = Arc::<Wire>::default();

@@ -114,6 +114,10 @@ impl Relay {
             }
             let most = room.min(self.reads);
             let reads = greeted && most > 0 && !self.ended;
+            if !reads {
+                // A caller that does not read holds no more than it was sent.
+                self.buffer = BytesMut::new();
+            }
             let lost_at = self.lost_at;
             tokio::select! {
                 biased; // an end, and who writes, are told before more of the picture
