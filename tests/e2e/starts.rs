@@ -3,6 +3,7 @@
 
 use serde_json::json;
 use vmconsole_proto::v1;
+use vmconsole_proto::v1::Availability::Attached;
 use vmconsole_proto::v1::start::From;
 use vmconsole_proto::v1::stream_console_response::Message;
 use vmconsole_tests::client::{Client, ReceiveHalf, open};
@@ -15,6 +16,8 @@ use crate::host::{BOUND, Host, QemuHost, Serving, reason};
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Start,
+    /// What was started may run: its console is attached.
+    Run,
     Reset,
     End,
 }
@@ -95,12 +98,18 @@ async fn one_life(serving: &Serving, name: &str, idle: &[u8], mut act: impl FnMu
     };
     let mut viewer = client.attach(waits).await.unwrap();
     act(Act::Start);
-    let started = |message| match message {
-        Message::GenerationStarted(started) => started.position,
-        _ => None,
+    let (mut begins, mut attached) = (None, false);
+    let started = |message| {
+        match message {
+            Message::GenerationStarted(started) => begins = started.position,
+            Message::ConsoleState(state) => attached = state.availability() == Attached,
+            _ => {}
+        }
+        begins.filter(|_| attached)
     };
-    let begins = viewer.receive.wait_for("a generation", BOUND, started);
+    let begins = viewer.receive.wait_for("its console", BOUND, started);
     let begins = begins.await;
+    act(Act::Run);
     let first = viewer.receive.read_until(idle, BOUND).await;
     assert_eq!(viewer.receive.gaps, []);
     assert_eq!(viewer.receive.position().offset, first.len() as u64);
@@ -158,6 +167,8 @@ async fn a_life_of_a_vm_of_libvirt_is_seen_from_its_first_byte_to_its_end() {
     let guest = Guest::define(&host.libvirtd, options);
     let act = |act| match act {
         Act::Start => guest.start(),
+        // libvirt's terminal keeps what is written before.
+        Act::Run => {}
         Act::Reset => drop(host.libvirtd.virsh(&["reset", guest.name()]).unwrap()),
         Act::End => guest.destroy(),
     };
@@ -172,13 +183,15 @@ async fn a_life_of_a_qemu_without_libvirt_is_seen_from_its_first_byte_to_its_end
         let mut options = QemuOptions::named(name);
         options.serial0 = Some(far);
         options.firmware_on_serial = true;
-        options.boot = Boot::Firmware;
+        // Paused: what a QEMU writes to a socket that nobody is connected to is lost.
+        options.boot = Boot::Nothing;
         let mut qemu = host.guest(options);
         let view = open(name, v1::Mode::View);
         host.attach(&client, view).await.detach(BOUND).await;
         qemu.kill();
         let act = |act| match act {
             Act::Start => qemu.restart(),
+            Act::Run => drop(qemu.monitor().run("cont", &json!({}))),
             Act::Reset => drop(qemu.monitor().run("system_reset", &json!({}))),
             Act::End => drop(qemu.kill()),
         };
