@@ -31,9 +31,10 @@ struct Window {
 fn x_server(dir: &Path) -> (Process, String) {
     let file = dir.join("display");
     let mut command = tied("sh");
-    // It tells the number that it found free.
+    // It tells the number that it found free. One that starts anew when its last client has gone
+    // closes the connections that come meanwhile: the viewer's, where a search has just ended.
     let script = format!(
-        "exec {} -displayfd 3 -screen 0 1280x1024x24 -nolisten tcp 3>{}",
+        "exec {} -displayfd 3 -screen 0 1280x1024x24 -nolisten tcp -noreset 3>{}",
         setup::program("Xvfb").display(),
         file.display()
     );
