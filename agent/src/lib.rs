@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod app;
+mod clock;
 pub mod config;
 pub mod console;
 pub mod core;

@@ -6,8 +6,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::shared::{Shared, now};
+use super::shared::Shared;
 use super::state::{Target, stamp};
+use crate::clock::now;
 use crate::hypervisor::Instance;
 
 /// A generation that begins so long after its VM's start was seen, at most, has its boot: then the

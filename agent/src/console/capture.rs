@@ -18,8 +18,9 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::time::timeout;
 
 use super::live::Console;
-use super::shared::{Shared, at, now};
+use super::shared::Shared;
 use super::state::Availability;
+use crate::clock::{at, now};
 use crate::config::{self, CaptureMode};
 use crate::core::gather::Gather;
 use crate::core::id::ConsoleId;

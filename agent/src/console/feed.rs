@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::MAX_FRAME;
 use super::live::Console;
-use super::shared::now;
 use super::state::stamp;
+use crate::clock::now;
 use crate::core::gather::Show;
 use crate::core::id::SessionId;
 use crate::core::reason::Reason;

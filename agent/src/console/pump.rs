@@ -25,8 +25,8 @@ use self::news::{Moved, Place};
 use self::pauses::Pauses;
 use self::sink::Sink;
 use super::live::Console;
-use super::shared::at;
 use super::state::{Availability, Target};
+use crate::clock::at;
 use crate::endpoint::{Attachment, Endpoint, EndpointEnd, EndpointError, Source};
 use crate::hypervisor::{Hypervisor, Instance};
 

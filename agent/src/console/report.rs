@@ -5,8 +5,9 @@ use std::time::SystemTime;
 
 use super::breaks::{Breaks, give_up};
 use super::live::Console;
-use super::shared::{Shared, now};
+use super::shared::Shared;
 use super::state::{Availability, ConsoleState, Target};
+use crate::clock::now;
 use crate::core::reason::Reason;
 use crate::endpoint::Holder;
 

@@ -18,6 +18,7 @@ use super::effects::Effects;
 use super::join::Alone;
 use super::moves::Moves;
 use super::state::{Availability, ConsoleState, Participant, Roster, Target, WriterChange};
+use crate::clock::now;
 use crate::core::budget::Budget;
 use crate::core::gather::Gather;
 use crate::core::id::{SessionId, StreamId};
@@ -27,19 +28,6 @@ use crate::core::output::{Cursor, OutputLog};
 use crate::core::position::Generation;
 use crate::core::reason::Reason;
 use crate::hypervisor::Instance;
-
-/// The clock that the pump's timers go by.
-pub(super) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-/// Waits until `time`, or for ever.
-pub(super) async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time.into()).await,
-        None => std::future::pending().await,
-    }
-}
 
 /// One attached session, as its console knows it.
 #[derive(Debug)]

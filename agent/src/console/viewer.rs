@@ -7,8 +7,9 @@ use tokio::sync::{Notify, watch};
 
 use super::MAX_FRAME;
 use super::live::Console;
-use super::shared::{Shared, at};
+use super::shared::Shared;
 use super::state::{ConsoleState, Participant, Roster, SideEffect, WriterChange};
+use crate::clock::at;
 use crate::core::id::StreamId;
 use crate::core::input::{INPUT_WINDOW, Refused};
 use crate::core::output::{Cursor, Next};

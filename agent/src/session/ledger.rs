@@ -26,9 +26,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::last_heard::LastHeard;
 use super::metrics::{Record, SessionMetrics};
-use super::timers::{Timers, at};
+use super::timers::Timers;
 use super::token::Token;
 use super::{Line, ResumeError};
+use crate::clock::at;
 use crate::console::{Console, Viewer};
 use crate::core::id::{ConsoleId, PeerIdentity, SessionId, StreamId};
 use crate::core::reason::Reason;

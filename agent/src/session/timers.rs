@@ -4,27 +4,13 @@
 //! They belong to the session and not to its stream: who takes a session up on another stream
 //! hands them on, and its idle time and its length go on counting.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
+use crate::clock::{at, now};
 use crate::core::deadlines::{Deadlines, Due, TimeLimits};
 use crate::core::reason::Reason;
-
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-/// Waits until `time`; for ever, and without a timer, if there is none.
-///
-/// # Cancel safety
-/// Nothing is lost.
-pub(super) async fn at(time: Option<tokio::time::Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
-    }
-}
 
 /// One session's deadlines.
 #[derive(Debug)]
@@ -70,7 +56,7 @@ impl Timers {
     pub(super) async fn due(&self) -> Due {
         loop {
             let next = self.deadlines.lock().next();
-            at(next.map(Into::into)).await;
+            at(next).await;
             // What was heard meanwhile put it off.
             if let Some(due) = self.deadlines.lock().due(now()) {
                 return due;

@@ -4,8 +4,8 @@
 
 use std::time::{Instant, SystemTime};
 
+use crate::clock::{at, now};
 use crate::console::live::Console;
-use crate::console::shared::{at, now};
 use crate::core::id::SessionId;
 use crate::core::progress::Progress;
 use crate::endpoint::{Abandoned, Attachment, EndpointError};

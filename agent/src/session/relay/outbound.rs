@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
 use super::{RELAY_WINDOW, Wire};
+use crate::clock::at;
 use crate::console::MAX_FRAME;
 use crate::core::reason::Reason;
 use crate::graphics::{ReadHalf, RelayMetrics};
-use crate::session::timers::at;
 use crate::session::{Event, Session};
 
 /// The least that is read from a display at once; a lively one is read up to a frame at once.
