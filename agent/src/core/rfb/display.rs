@@ -74,8 +74,6 @@ pub struct Display<'a> {
     security: Option<Security>,
     /// Whether TLS was begun.
     tls: bool,
-    /// Whether ClientInit is said.
-    init_said: bool,
     awaited: Awaited,
     piece: Piece,
     /// ServerInit without the name, once it came.
@@ -93,7 +91,6 @@ impl<'a> Display<'a> {
             version: Version::V3_3,
             security: None,
             tls: false,
-            init_said: false,
             awaited: Awaited::Version,
             piece: Piece::of(VERSION_BYTES),
             head: Vec::new(),

@@ -105,13 +105,13 @@ impl Display<'_> {
             }
             TYPE_NONE => {
                 self.security = Some(security);
-                // Nothing is asked for. That 3.8 says so first is waited for only by who ends
-                // other viewers with ClientInit: it costs a way there and back.
-                if self.shared {
-                    self.say_init(reply);
-                }
                 match self.version {
-                    Version::V3_8 => self.wait_for(Awaited::Result, 4),
+                    Version::V3_8 => {
+                        if self.says_init_early() {
+                            self.say_init(reply);
+                        }
+                        self.wait_for(Awaited::Result, 4);
+                    }
                     Version::V3_3 | Version::V3_7 => self.client_init(reply),
                 }
             }
@@ -154,15 +154,21 @@ impl Display<'_> {
         Ok(())
     }
 
-    /// Says ClientInit, unless that was said.
-    fn say_init(&mut self, reply: &mut Vec<u8>) {
-        if !std::mem::replace(&mut self.init_said, true) {
-            reply.push(u8::from(self.shared));
-        }
+    /// Whether ClientInit goes along with the choice of None: nothing is asked for. That 3.8 says
+    /// so first is waited for only by who ends other viewers with ClientInit, since it costs a
+    /// way there and back.
+    fn says_init_early(&self) -> bool {
+        self.shared && self.version == Version::V3_8 && self.security == Some(Security::None)
+    }
+
+    fn say_init(&self, reply: &mut Vec<u8>) {
+        reply.push(u8::from(self.shared));
     }
 
     fn client_init(&mut self, reply: &mut Vec<u8>) {
-        self.say_init(reply);
+        if !self.says_init_early() {
+            self.say_init(reply);
+        }
         self.wait_for(Awaited::ServerInit, SERVER_INIT_BYTES);
     }
 
