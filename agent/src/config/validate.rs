@@ -70,7 +70,7 @@ fn grpc_listen(
     let Some(raw) = raw else {
         return Ok(vec![DEFAULT_GRPC_LISTEN]);
     };
-    count(&raw, KEY, MAX_LISTEN, source)?;
+    rules::entries(&raw, KEY, 1..=MAX_LISTEN, source)?;
     let mut listen = Vec::new();
     for text in raw.into_inner() {
         let address = address(&text, KEY, source)?;
@@ -90,7 +90,7 @@ fn access(raw: raw::Access, source: &Source<'_>) -> Result<Access, ConfigError> 
     let raw = raw
         .allowed_clients
         .ok_or_else(|| source.missing(KEY, ADVICE))?;
-    count(&raw, KEY, MAX_ALLOWED_CLIENTS, source)?;
+    rules::entries(&raw, KEY, 1..=MAX_ALLOWED_CLIENTS, source)?;
     let mut allowed_clients = Vec::new();
     for name in raw.into_inner() {
         client_name(name.get_ref())
@@ -241,20 +241,6 @@ fn address(
                        \"[2001:db8::1]:2223\"";
         source.invalid(key, raw.span(), message.into())
     })
-}
-
-fn count<T>(
-    raw: &Spanned<Vec<T>>,
-    key: &str,
-    most: usize,
-    source: &Source<'_>,
-) -> Result<(), ConfigError> {
-    let entries = raw.get_ref().len();
-    if (1..=most).contains(&entries) {
-        return Ok(());
-    }
-    let message = format!("has {entries} entries; write 1 to {most}");
-    Err(source.invalid(key, raw.span(), message))
 }
 
 fn whole<T: TryFrom<u64>>(

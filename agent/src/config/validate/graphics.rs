@@ -9,8 +9,8 @@ use super::super::graphics::{
     DisplayTls, DisplayWay, Graphics, GraphicsRule, GraphicsTerms, MAX_GRAPHICS_RULES, OPEN_SECONDS,
 };
 use super::super::raw;
-use super::rules::{at_most, rules, vms};
-use super::{MAX_NAME_BYTES, count, seconds};
+use super::rules::{entries, rules, vms};
+use super::{MAX_NAME_BYTES, seconds};
 use crate::core::rfb::rules::{Combination, MAX_COMBINATIONS, Rules};
 use crate::core::rfb::security::Security;
 
@@ -98,7 +98,7 @@ fn keys(
     let Some(raw) = raw else {
         return Ok(Vec::new());
     };
-    at_most(&raw, key, MAX_COMBINATIONS, source)?;
+    entries(&raw, key, 0..=MAX_COMBINATIONS, source)?;
     let texts = raw.into_inner().into_iter();
     let keys = texts.map(|text| {
         let parsed: Result<Combination, _> = text.get_ref().parse();
@@ -152,7 +152,7 @@ fn choices<T: Copy + PartialEq>(
     let Some(raw) = raw else {
         return Ok(all.iter().map(|(_, choice)| *choice).collect());
     };
-    count(&raw, key, all.len(), source)?;
+    entries(&raw, key, 1..=all.len(), source)?;
     let mut chosen = Vec::new();
     for text in raw.into_inner() {
         let span = text.span();

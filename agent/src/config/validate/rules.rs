@@ -1,12 +1,11 @@
 //! Lists, and rules about VMs: what `[[capture.rule]]` and `[[graphics.rule]]` have in common.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 
 use super::super::MAX_ENTRIES;
 use super::super::error::{ConfigError, Source};
-use super::count;
 use crate::core::selector::VmSelector;
 
 /// The rules under `key`, at most `most`, each read by `read`.
@@ -20,7 +19,7 @@ pub(super) fn rules<R, T>(
     let Some(raw) = raw else {
         return Ok(Vec::new());
     };
-    at_most(&raw, key, most, source)?;
+    entries(&raw, key, 0..=most, source)?;
     raw.into_inner().into_iter().map(read).collect()
 }
 
@@ -48,7 +47,7 @@ pub(super) fn each<T>(
     source: &Source<'_>,
     read: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Vec<T>, ConfigError> {
-    count(&raw, key, MAX_ENTRIES, source)?;
+    entries(&raw, key, 1..=MAX_ENTRIES, source)?;
     let entries = raw.into_inner().into_iter();
     let entries = entries.map(|text| {
         let span = text.span();
@@ -57,17 +56,18 @@ pub(super) fn each<T>(
     entries.collect()
 }
 
-/// A list of no more than `most` entries.
-pub(super) fn at_most<T>(
+/// Checks how many entries a list has.
+pub(super) fn entries<T>(
     raw: &Spanned<Vec<T>>,
     key: &str,
-    most: usize,
+    allowed: RangeInclusive<usize>,
     source: &Source<'_>,
 ) -> Result<(), ConfigError> {
     let entries = raw.get_ref().len();
-    if entries <= most {
+    if allowed.contains(&entries) {
         return Ok(());
     }
-    let message = format!("has {entries} entries; write at most {most}");
+    let (least, most) = allowed.into_inner();
+    let message = format!("has {entries} entries; write {least} to {most}");
     Err(source.invalid(key, raw.span(), message))
 }

@@ -10,7 +10,7 @@ use super::super::{
     DEFAULT_QMP_DIRECTORY, Endpoints, Libvirt, MAX_ENTRIES, MAX_QEMU_SOCKETS, Qemu, TcpConsoles,
     raw,
 };
-use super::rules::at_most;
+use super::rules::entries;
 use super::{MAX_NAME_BYTES, one_of, seconds};
 
 pub(super) fn libvirt(raw: raw::Libvirt, source: &Source<'_>) -> Result<Libvirt, ConfigError> {
@@ -123,7 +123,7 @@ fn names(
     let Some(raw) = raw else {
         return Ok(default.iter().map(|&name| name.to_owned()).collect());
     };
-    at_most(&raw, key, MAX_ENTRIES, source)?;
+    entries(&raw, key, 0..=MAX_ENTRIES, source)?;
     let mut names = Vec::new();
     for name in raw.into_inner() {
         check(name.get_ref())
@@ -144,7 +144,7 @@ fn paths(
     let Some(raw) = raw else {
         return Ok(default.iter().map(PathBuf::from).collect());
     };
-    at_most(&raw, key, most, source)?;
+    entries(&raw, key, 0..=most, source)?;
     let mut paths = Vec::new();
     for path in raw.into_inner() {
         plain_path(path.get_ref())
