@@ -10,7 +10,8 @@
 //! ```
 //! Input waits in two places: with the agent, until the endpoint takes it, and behind the
 //! endpoint, until QEMU reads it. The second can be seen of some endpoints only, by looking; when
-//! to look is said here, and never while nothing is unread.
+//! to look is said here: not at once, since nearly all input is read by the time, and each look
+//! costs more than a keystroke; and never while nothing can be unread.
 
 use std::time::{Duration, Instant};
 
@@ -21,9 +22,11 @@ pub const WEDGED_AFTER: Duration = Duration::from_secs(5);
 /// up to [`WEDGED_AFTER`].
 pub const FIRST_LOOK: Duration = Duration::from_secs(1);
 
-/// Input that an endpoint took and QEMU has not read.
+/// Input that an endpoint took and QEMU may not have read.
 #[derive(Clone, Copy, Debug)]
 struct Unread {
+    /// Whether a look has seen that it is unread.
+    seen: bool,
     /// Since when no byte of it was read.
     since: Instant,
     /// Bytes taken less bytes unread: what was read, but for a constant.
@@ -53,10 +56,23 @@ impl Progress {
         self.waits = None;
     }
 
-    /// The endpoint took so many bytes.
-    pub const fn taken(&mut self, bytes: usize) {
+    /// The endpoint took so many bytes at `now`.
+    pub fn taken(&mut self, bytes: usize, now: Instant) {
+        let read = i128::from(self.taken);
         self.taken += bytes as u64;
         self.waits = None;
+        self.unread.get_or_insert(Unread {
+            seen: false,
+            since: now,
+            read,
+            looked: now,
+            pause: FIRST_LOOK,
+        });
+    }
+
+    /// Whether a look has seen input that is unread, so that what becomes of it is news.
+    pub fn is_unread(&self) -> bool {
+        self.unread.is_some_and(|unread| unread.seen)
     }
 
     /// So many of the bytes that the endpoint took are unread, as was seen by looking.
@@ -69,11 +85,13 @@ impl Progress {
         let before = self.unread.filter(|before| read <= before.read);
         self.unread = Some(match before {
             Some(before) => Unread {
+                seen: true,
                 looked: now,
                 pause: (before.pause * 2).min(WEDGED_AFTER),
                 ..before
             },
             None => Unread {
+                seen: true,
                 since: now,
                 read,
                 looked: now,
@@ -84,7 +102,8 @@ impl Progress {
 
     /// Since when there is no progress, if that is long ago.
     pub fn wedged(&self, now: Instant) -> Option<Instant> {
-        let unread = self.unread.map(|unread| unread.since);
+        let seen = self.unread.filter(|unread| unread.seen);
+        let unread = seen.map(|unread| unread.since);
         let since = [self.waits, unread].into_iter().flatten().min()?;
         (now.saturating_duration_since(since) >= WEDGED_AFTER).then_some(since)
     }
@@ -96,7 +115,7 @@ impl Progress {
             .filter(|due| *due > now)
     }
 
-    /// When to look how much is unread. `None` while nothing is: it can only come to be by
+    /// When to look how much is unread. `None` while nothing can be: it can only come to be by
     /// [`Progress::taken`].
     pub fn look_at(&self) -> Option<Instant> {
         let unread = self.unread?;
@@ -127,7 +146,7 @@ mod tests {
         assert_eq!(progress.wedged(start + WEDGED_AFTER), Some(start));
         let due = progress.overdue_at(start + WEDGED_AFTER);
         assert_eq!(due, None, "it is known by then");
-        progress.taken(1);
+        progress.taken(1, start + WEDGED_AFTER);
         assert_eq!(progress.wedged(start + WEDGED_AFTER), None);
     }
 
@@ -136,11 +155,12 @@ mod tests {
         let start = Instant::now();
         let mut progress = Progress::default();
         for second in 0..=5 {
-            progress.taken(10);
-            progress.unread(10 * (second as usize + 1), start + second * SECOND);
+            let now = start + second * SECOND;
+            progress.taken(10, now);
+            progress.unread(10 * (second as usize + 1), now);
         }
         assert_eq!(progress.wedged(start + WEDGED_AFTER), Some(start));
-        progress.taken(10);
+        progress.taken(10, start + WEDGED_AFTER);
         progress.unread(69, start + WEDGED_AFTER);
         assert_eq!(progress.wedged(start + WEDGED_AFTER), None, "one was read");
         assert_eq!(
@@ -154,8 +174,8 @@ mod tests {
         let start = Instant::now();
         let mut progress = Progress::default();
         assert_eq!(progress.look_at(), None);
-        progress.taken(3);
-        progress.unread(3, start);
+        progress.taken(3, start);
+        assert!(!progress.is_unread(), "nobody has looked");
         let mut looks = Vec::new();
         while looks.len() < 6 {
             let at = progress.look_at().expect("unread");
@@ -163,8 +183,24 @@ mod tests {
             progress.unread(3, at);
         }
         assert_eq!(looks, [1, 3, 5, 10, 15, 20]);
+        assert!(progress.is_unread());
         progress.unread(0, start + 21 * SECOND);
         assert_eq!(progress.look_at(), None);
+    }
+
+    #[test]
+    fn input_that_nobody_has_looked_at_is_not_wedged() {
+        let start = Instant::now();
+        let mut progress = Progress::default();
+        progress.taken(3, start);
+        progress.taken(3, start + SECOND / 2);
+        assert_eq!(progress.look_at(), Some(start + FIRST_LOOK));
+        let late = start + WEDGED_AFTER;
+        assert_eq!(progress.wedged(late), None);
+        progress.unread(6, late);
+        assert_eq!(progress.wedged(late), Some(start), "none of it was read");
+        progress.unread(5, late);
+        assert_eq!(progress.wedged(late), None, "some was");
     }
 
     /// One thing that happens, some time after the one before.
@@ -196,7 +232,7 @@ mod tests {
             let mut now = Instant::now();
             // Since when something stands still in each of the two places.
             let (mut waits, mut still) = (None, None);
-            let mut unread = 0;
+            let (mut unread, mut to_look) = (0, false);
             for (pause, step) in steps {
                 now += Duration::from_millis(pause);
                 match step {
@@ -209,16 +245,20 @@ mod tests {
                         waits = None;
                     }
                     Step::Taken(bytes) => {
-                        progress.taken(bytes);
+                        progress.taken(bytes, now);
                         unread += bytes;
-                        progress.unread(unread, now);
+                        to_look = true;
                         waits = None;
                         still = still.or(Some(now));
+                        if progress.is_unread() {
+                            progress.unread(unread, now);
+                        }
                     }
                     Step::Read(bytes) => {
                         let read = bytes.min(unread);
                         unread -= read;
                         progress.unread(unread, now);
+                        to_look = unread > 0;
                         if unread == 0 {
                             still = None;
                         } else if read > 0 {
@@ -226,10 +266,12 @@ mod tests {
                         }
                     }
                 }
-                let oldest = [waits, still].into_iter().flatten().min();
+                let seen = still.filter(|_| progress.is_unread());
+                let oldest = [waits, seen].into_iter().flatten().min();
                 let wedged = oldest.filter(|since| now - *since >= WEDGED_AFTER);
                 prop_assert_eq!(progress.wedged(now), wedged);
-                prop_assert_eq!(progress.look_at().is_some(), unread > 0, "no look at nothing");
+                prop_assert_eq!(progress.look_at().is_some(), to_look, "no look at nothing");
+                prop_assert!(!progress.is_unread() || unread > 0);
                 prop_assert!(progress.overdue_at(now).is_none_or(|due| due > now));
             }
         }

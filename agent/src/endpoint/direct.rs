@@ -135,7 +135,7 @@ impl DirectEndpoints {
                 let unverified = &self.counters.unverified;
                 let (socket, theirs) =
                     unix_socket::open(rules, path, &self.recent, unverified, Clients::One).await?;
-                Ok((Wire::raw(Line::new(socket)), Far::Unix { theirs }))
+                Ok((Wire::raw(Line::unix(socket)), Far::Unix { theirs }))
             }
             Direct::Tcp(address) => {
                 let (socket, local) = tcp::open(rules, address, Clients::One).await?;

@@ -190,9 +190,14 @@ impl<'a> InputLine<'a> {
 
     /// The endpoint took so many bytes.
     fn taken(&mut self, bytes: usize) {
-        self.last_taken = Some(now());
-        self.watch.progress.taken(bytes);
-        self.look();
+        let now = now();
+        self.last_taken = Some(now);
+        self.watch.progress.taken(bytes, now);
+        if self.watch.progress.is_unread() {
+            self.look();
+        } else {
+            self.watch.tell();
+        }
     }
 
     /// Sees how much of what the endpoint took is unread, where that can be seen.

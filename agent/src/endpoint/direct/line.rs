@@ -34,6 +34,9 @@ enum State {
 /// A console's descriptor, which must not block.
 pub(super) struct Line {
     state: Mutex<State>,
+    /// Whether a read that is not full has read all that there was. One of a terminal gives a
+    /// piece, and one of a TCP connection stops before urgent data.
+    reads_all: bool,
     /// Input was written since the last read of any bytes.
     answer_due: AtomicBool,
     written: Notify,
@@ -43,8 +46,17 @@ impl Line {
     pub(super) fn new(descriptor: OwnedFd) -> Self {
         Self {
             state: Mutex::new(State::Loose(descriptor)),
+            reads_all: false,
             answer_due: AtomicBool::new(false),
             written: Notify::new(),
+        }
+    }
+
+    /// A unix stream socket: the read that would find nothing is saved.
+    pub(super) fn unix(descriptor: OwnedFd) -> Self {
+        Self {
+            reads_all: true,
+            ..Self::new(descriptor)
         }
     }
 
@@ -71,7 +83,14 @@ impl Line {
         loop {
             let mut ready = ready!(watched.poll_read_ready(cx))?;
             match ready.try_io(|watched| read(watched.get_ref(), buffer)) {
-                Ok(done) => return Poll::Ready(done),
+                Ok(done) => {
+                    // What comes later is told anew (epoll(7), edge-triggered, question 9); that
+                    // the other side has closed is not forgotten by this.
+                    if self.reads_all && matches!(done, Ok(count) if count < buffer.len()) {
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(done);
+                }
                 Err(_would_block) => {}
             }
         }
