@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime};
 use super::shared::Shared;
 use super::state::{Target, stamp};
 use crate::clock::now;
-use crate::hypervisor::Instance;
+use crate::hypervisor::{Instance, VmState};
 
 /// A generation that begins so long after its VM's start was seen, at most, has its boot: then the
 /// console is attached because of it. What came before one that begins, or is attached, later is
-/// not there.
+/// not there; nor, where no terminal holds it, what came before one that was found running.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 impl Shared {
@@ -58,14 +58,17 @@ impl Shared {
     }
 
     /// The console is attached. Returns whether that is the first time in its generation, and so
-    /// long after the start was seen that output since is missing.
+    /// late that output since the start may be missing.
     pub(super) fn attached_late(&mut self) -> bool {
         if self.attached_first.is_some() {
             return false;
         }
         self.attached_first = Some(SystemTime::now());
-        let at_once = self.instance.and_then(|run| self.started_at_once(run));
-        at_once == Some(false)
+        let Some(at_once) = self.instance.and_then(|run| self.started_at_once(run)) else {
+            return false;
+        };
+        let awaited = self.target.vm_state == VmState::Paused;
+        !(at_once && (awaited || self.target.device.source.holds_output()))
     }
 
     /// Whether the start of this run was seen just now; `None`: it was not seen.

@@ -43,6 +43,14 @@ pub struct TcpAddress {
     pub telnet: bool,
 }
 
+impl Source {
+    /// Whether what a guest writes while nobody is attached waits for who comes next. Only a
+    /// terminal holds any (4 KiB, and what the kernel has room for behind it).
+    pub const fn holds_output(&self) -> bool {
+        matches!(self, Self::LibvirtConsole | Self::Direct(Direct::Pty(_)))
+    }
+}
+
 impl Direct {
     /// How it is reached.
     pub const fn kind(&self) -> EndpointKind {

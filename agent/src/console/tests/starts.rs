@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::core::position::Position;
-use crate::endpoint::{OutputSink, Source};
-use crate::hypervisor::Vm;
+use crate::endpoint::{Direct, OutputSink, Source};
+use crate::hypervisor::{Vm, VmState};
 
 fn starting(start: Start) -> JoinRequest {
     JoinRequest {
@@ -158,6 +158,34 @@ async fn a_start_that_took_long_to_be_attached_is_told_with_a_gap_to_who_waited_
         assert_eq!(gap.reason, GapReason::NotAttached);
         assert_eq!(bytes(output(viewer).await), b"login: ");
     }
+}
+
+/// What is told to who waits for the start of a VM that is found so, before `SeaBIOS` comes.
+async fn first_of(state: VmState, source: Source) -> Next {
+    let mut host = Host::start(None, 1024);
+    let console = host.console().await;
+    let mut viewer = console.join(waiting()).unwrap();
+    let mut found = vm(Some(1));
+    found.state = state;
+    found.consoles[0].source = source;
+    host.inventory.send_replace(inventory([found]));
+    host.script.attached().await.output(b"SeaBIOS");
+    assert_eq!(started(&mut viewer).await.offset, 0);
+    output(&mut viewer).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_vm_wrote_to_a_socket_before_it_was_found_is_a_gap() {
+    let unix = || Source::Direct(Direct::Unix("/nowhere".into()));
+    let Next::Gap(gap) = first_of(VmState::Running, unix()).await else {
+        panic!("no gap");
+    };
+    assert_eq!((gap.from, gap.length_known), (gap.to, false));
+    assert_eq!(gap.reason, GapReason::NotAttached);
+    let paused = first_of(VmState::Paused, unix()).await;
+    assert_eq!(bytes(paused), b"SeaBIOS", "it wrote nothing as yet");
+    let kept = first_of(VmState::Running, Source::LibvirtConsole).await;
+    assert_eq!(bytes(kept), b"SeaBIOS", "a terminal holds it");
 }
 
 #[tokio::test(start_paused = true)]
