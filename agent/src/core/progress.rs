@@ -10,16 +10,16 @@
 //! ```
 //! Input waits in two places: with the agent, until the endpoint takes it, and behind the
 //! endpoint, until QEMU reads it. The second can be seen of some endpoints only, by looking; when
-//! to look is said here: not at once, since nearly all input is read by the time, and each look
-//! costs more than a keystroke; and never while nothing can be unread.
+//! to look is said here: never at once, since nearly all input is read by then, and a look costs
+//! more than a keystroke; and not while nothing can be unread.
 
 use std::time::{Duration, Instant};
 
 /// How long input makes no progress for its console to count as wedged.
 pub const WEDGED_AFTER: Duration = Duration::from_secs(5);
 
-/// How long after input was left unread it is looked at first. Then twice as long each time,
-/// up to [`WEDGED_AFTER`].
+/// How long after input was taken it is looked at first, whether it was read. Then twice as long
+/// each time, up to [`WEDGED_AFTER`].
 pub const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// Input that an endpoint took and QEMU may not have read.
@@ -29,7 +29,8 @@ struct Unread {
     seen: bool,
     /// Since when no byte of it was read.
     since: Instant,
-    /// Bytes taken less bytes unread: what was read, but for a constant.
+    /// Bytes taken less bytes unread, as of the newest look: what was read, but for a constant
+    /// that bytes may change which are on the wire and were not taken (telnet's doubled 255).
     read: i128,
     looked: Instant,
     /// How long after that to look again.
@@ -70,11 +71,6 @@ impl Progress {
         });
     }
 
-    /// Whether a look has seen input that is unread, so that what becomes of it is news.
-    pub fn is_unread(&self) -> bool {
-        self.unread.is_some_and(|unread| unread.seen)
-    }
-
     /// So many of the bytes that the endpoint took are unread, as was seen by looking.
     pub fn unread(&mut self, bytes: usize, now: Instant) {
         if bytes == 0 {
@@ -86,6 +82,7 @@ impl Progress {
         self.unread = Some(match before {
             Some(before) => Unread {
                 seen: true,
+                read,
                 looked: now,
                 pause: (before.pause * 2).min(WEDGED_AFTER),
                 ..before
@@ -175,7 +172,6 @@ mod tests {
         let mut progress = Progress::default();
         assert_eq!(progress.look_at(), None);
         progress.taken(3, start);
-        assert!(!progress.is_unread(), "nobody has looked");
         let mut looks = Vec::new();
         while looks.len() < 6 {
             let at = progress.look_at().expect("unread");
@@ -183,7 +179,6 @@ mod tests {
             progress.unread(3, at);
         }
         assert_eq!(looks, [1, 3, 5, 10, 15, 20]);
-        assert!(progress.is_unread());
         progress.unread(0, start + 21 * SECOND);
         assert_eq!(progress.look_at(), None);
     }
@@ -201,6 +196,34 @@ mod tests {
         assert_eq!(progress.wedged(late), Some(start), "none of it was read");
         progress.unread(5, late);
         assert_eq!(progress.wedged(late), None, "some was");
+    }
+
+    #[test]
+    fn input_that_is_longer_on_the_wire_is_not_wedged_while_it_is_read() {
+        let start = Instant::now();
+        let mut progress = Progress::default();
+        progress.taken(100, start);
+        progress.unread(150, start + SECOND);
+        progress.unread(120, start + 3 * SECOND);
+        assert_eq!(progress.wedged(start + WEDGED_AFTER), None);
+    }
+
+    #[test]
+    fn a_flow_of_input_is_looked_at_once_a_second() {
+        let start = Instant::now();
+        let mut progress = Progress::default();
+        let mut looks = 0;
+        for millis in 0..10_000 {
+            let now = start + Duration::from_millis(millis);
+            progress.taken(1, now);
+            // The newest byte is always unread yet.
+            if progress.look_at().is_some_and(|due| due <= now) {
+                progress.unread(1, now);
+                looks += 1;
+            }
+            assert_eq!(progress.wedged(now), None);
+        }
+        assert_eq!(looks, 9);
     }
 
     /// One thing that happens, some time after the one before.
@@ -232,7 +255,7 @@ mod tests {
             let mut now = Instant::now();
             // Since when something stands still in each of the two places.
             let (mut waits, mut still) = (None, None);
-            let (mut unread, mut to_look) = (0, false);
+            let (mut unread, mut to_look, mut seen) = (0, false, false);
             for (pause, step) in steps {
                 now += Duration::from_millis(pause);
                 match step {
@@ -250,15 +273,12 @@ mod tests {
                         to_look = true;
                         waits = None;
                         still = still.or(Some(now));
-                        if progress.is_unread() {
-                            progress.unread(unread, now);
-                        }
                     }
                     Step::Read(bytes) => {
                         let read = bytes.min(unread);
                         unread -= read;
                         progress.unread(unread, now);
-                        to_look = unread > 0;
+                        (to_look, seen) = (unread > 0, unread > 0);
                         if unread == 0 {
                             still = None;
                         } else if read > 0 {
@@ -266,12 +286,10 @@ mod tests {
                         }
                     }
                 }
-                let seen = still.filter(|_| progress.is_unread());
-                let oldest = [waits, seen].into_iter().flatten().min();
+                let oldest = [waits, still.filter(|_| seen)].into_iter().flatten().min();
                 let wedged = oldest.filter(|since| now - *since >= WEDGED_AFTER);
                 prop_assert_eq!(progress.wedged(now), wedged);
                 prop_assert_eq!(progress.look_at().is_some(), to_look, "no look at nothing");
-                prop_assert!(!progress.is_unread() || unread > 0);
                 prop_assert!(progress.overdue_at(now).is_none_or(|due| due > now));
             }
         }

@@ -193,11 +193,7 @@ impl<'a> InputLine<'a> {
         let now = now();
         self.last_taken = Some(now);
         self.watch.progress.taken(bytes, now);
-        if self.watch.progress.is_unread() {
-            self.look();
-        } else {
-            self.watch.tell();
-        }
+        self.watch.tell();
     }
 
     /// Sees how much of what the endpoint took is unread, where that can be seen.
