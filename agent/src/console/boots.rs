@@ -9,12 +9,17 @@ use std::time::{Duration, SystemTime};
 use super::shared::Shared;
 use super::state::{Target, stamp};
 use crate::clock::now;
-use crate::hypervisor::{Instance, VmState};
+use crate::hypervisor::{ConsoleKind, Instance, VmState};
 
 /// A generation that begins so long after its VM's start was seen, at most, has its boot: then the
 /// console is attached because of it. What came before one that begins, or is attached, later is
-/// not there; nor, where no terminal holds it, what came before one that was found running.
+/// not there.
 const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// QEMU looks once a second whether anybody has opened its terminal, and throws away what a guest
+/// writes until it has seen that (chardev/char-pty.c; newer ones look as they write). Twice that,
+/// for a host that is busy.
+const TERMINAL_SEEN_WITHIN: Duration = Duration::from_secs(2);
 
 impl Shared {
     /// Takes note of what `target` tells of a boot, held against the target before it. Returns
@@ -44,37 +49,62 @@ impl Shared {
                 output.boot(stamp(reset));
             }
         }
-        self.state.booted != before
+        let changed = self.state.booted != before;
+        self.note_run(target, other);
+        changed
+    }
+
+    /// Takes note of whether the run whose start was seen has written anything. `other`: it is
+    /// told of for the first time.
+    fn note_run(&mut self, target: &Target, other: bool) {
+        let paused = target.connected && target.vm_state == VmState::Paused;
+        if !paused {
+            self.runs();
+        } else if other {
+            self.has_not_run = self.started.is_some();
+        }
+    }
+
+    /// The VM runs, as its hypervisor or its output tells.
+    pub(super) fn runs(&mut self) {
+        let began = std::mem::take(&mut self.has_not_run);
+        if began && self.target.device.source.is_terminal() {
+            let attached = self.attached_at.map(|at| now().duration_since(at));
+            self.missing |= attached.is_none_or(|long| long < TERMINAL_SEEN_WITHIN);
+        }
     }
 
     /// A generation began with this run of the VM: with its start, if that was seen just now.
     /// A viewer may begin there before it is known whether the console is attached in time.
     pub(super) fn mark_start(&mut self, instance: Instance) {
-        if self.started_at_once(instance) == Some(true)
+        if self.has_boot(instance) == Some(true)
             && let Some(output) = self.output.as_mut()
         {
             output.boot(stamp(SystemTime::now()));
         }
     }
 
-    /// The console is attached. Returns whether that is the first time in its generation, and so
-    /// late that output since the start may be missing.
+    /// The console is attached. Returns whether that is the first time in its generation, and
+    /// what a guest that runs wrote before may be missing.
     pub(super) fn attached_late(&mut self) -> bool {
         if self.attached_first.is_some() {
             return false;
         }
         self.attached_first = Some(SystemTime::now());
-        let Some(at_once) = self.instance.and_then(|run| self.started_at_once(run)) else {
-            return false;
-        };
-        let awaited = self.target.vm_state == VmState::Paused;
-        !(at_once && (awaited || self.target.device.source.holds_output()))
+        // QEMU throws away what a guest writes to a far end that nobody is connected to, but for
+        // a channel's: there the guest waits.
+        let waits = self.target.device.kind == ConsoleKind::Channel;
+        match self.instance.and_then(|run| self.has_boot(run)) {
+            Some(has_boot) => !(has_boot && waits),
+            // Who was here before it expects what it begins with; others never do.
+            None => self.follows,
+        }
     }
 
-    /// Whether the start of this run was seen just now; `None`: it was not seen.
-    fn started_at_once(&self, instance: Instance) -> Option<bool> {
+    /// Whether a generation that begins now has this run's boot; `None`: its start was not seen.
+    fn has_boot(&self, instance: Instance) -> Option<bool> {
         let (_, at) = self.started.filter(|(run, _)| *run == instance)?;
-        Some(now().duration_since(at) <= AT_ONCE)
+        Some(self.has_not_run || now().duration_since(at) <= AT_ONCE)
     }
 
     /// The VM has stopped: who ends with it does so at the end of this generation.

@@ -68,6 +68,7 @@ impl Console {
         let mut missing = false;
         self.change(|shared| {
             missing = shared.flows();
+            shared.attached_at = Some(now());
             shared.silent = (!shared.heard).then(SystemTime::now);
             shared.breaks = Some(Breaks::new());
             shared.displacing.end();
@@ -82,6 +83,7 @@ impl Console {
     pub(super) fn detached(&self) {
         let mut waiting = None;
         self.change(|shared| {
+            shared.attached_at = None;
             shared.silent = None;
             waiting = shared.breaks.take();
             shared.state.silent_since = None;

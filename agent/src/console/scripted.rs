@@ -288,8 +288,8 @@ pub(crate) fn vm(instance: Option<u64>) -> Vm {
         consoles: vec![ConsoleDevice {
             alias: id().alias,
             kind: ConsoleKind::Serial,
-            source: Source::Direct(Direct::Pty("/nowhere".into())),
-            backend: "pty".to_owned(),
+            source: Source::Direct(Direct::Unix("/nowhere".into())),
+            backend: "unix".to_owned(),
         }],
     }
 }

@@ -72,8 +72,14 @@ pub(super) struct Shared {
     pub(super) instance: Option<Instance>,
     /// The run of the VM whose start was seen, if that of the newest one was, and when.
     pub(super) started: Option<(Instance, Instant)>,
+    /// That run was found paused, and was not seen to run since: it has written nothing.
+    pub(super) has_not_run: bool,
+    /// Whether there was a generation before this one, from which viewers may come.
+    pub(super) follows: bool,
     /// When this generation was first attached, if it was.
     pub(super) attached_first: Option<SystemTime>,
+    /// Since when it is attached, while it is.
+    pub(super) attached_at: Option<Instant>,
     /// Whether output may be missing at the head: this instance was entered, and is not
     /// attached yet or any more.
     pub(super) missing: bool,
@@ -134,7 +140,10 @@ impl Shared {
             gather_due: None,
             instance: None,
             started: None,
+            has_not_run: false,
+            follows: false,
             attached_first: None,
+            attached_at: None,
             missing: false,
             complete: true,
             attachment: 0,
@@ -258,7 +267,8 @@ impl Shared {
     pub(super) fn flows(&mut self) -> bool {
         self.complete = false;
         let late = self.attached_late();
-        let missing = std::mem::take(&mut self.missing) || late;
+        let unheard = std::mem::take(&mut self.missing) || late;
+        let missing = unheard && !self.has_not_run;
         if missing {
             self.interrupt();
         }
@@ -297,6 +307,7 @@ impl Shared {
         self.gather.show_all(now());
         let number: NonZeroU64 = rand::random();
         let generation = Generation::new(number);
+        self.follows = self.output.is_some();
         match self.output.as_mut() {
             Some(output) => output.begin(generation),
             None => {

@@ -12,7 +12,7 @@ use crate::core::output::{Gap, GapReason, Next, Start};
 use crate::core::reason::Reason;
 use crate::core::window::Room;
 use crate::endpoint::{EndpointEnd, EndpointError, Holder};
-use crate::hypervisor::{Inventory, VmState};
+use crate::hypervisor::{Inventory, Vm, VmState};
 
 mod accounting;
 mod attaching;
@@ -87,6 +87,14 @@ fn bytes(next: Next) -> Vec<u8> {
     match next {
         Next::Output { bytes, .. } => bytes.to_vec(),
         other => panic!("not output: {other:?}"),
+    }
+}
+
+/// A run of the VM that is found before it has written anything.
+fn unrun(instance: u64) -> Vm {
+    Vm {
+        state: VmState::Paused,
+        ..vm(Some(instance))
     }
 }
 

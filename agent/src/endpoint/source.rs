@@ -44,9 +44,8 @@ pub struct TcpAddress {
 }
 
 impl Source {
-    /// Whether what a guest writes while nobody is attached waits for who comes next. Only a
-    /// terminal holds any (4 KiB, and what the kernel has room for behind it).
-    pub const fn holds_output(&self) -> bool {
+    /// Whether QEMU's side is a terminal, whoever opens the other one.
+    pub const fn is_terminal(&self) -> bool {
         matches!(self, Self::LibvirtConsole | Self::Direct(Direct::Pty(_)))
     }
 }

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::core::position::Position;
-use crate::endpoint::{Direct, OutputSink, Source};
-use crate::hypervisor::{Vm, VmState};
+use crate::endpoint::{OutputSink, Source};
+use crate::hypervisor::ConsoleKind;
 
 fn starting(start: Start) -> JoinRequest {
     JoinRequest {
@@ -127,7 +127,7 @@ async fn who_waits_for_a_start_sees_it_from_its_first_byte() {
         console.join(request(None)).is_err(),
         "it runs no more for that"
     );
-    host.inventory.send_replace(inventory([vm(Some(1))]));
+    host.inventory.send_replace(inventory([unrun(1)]));
     let sink = host.script.attached().await;
     sink.output(b"SeaBIOS");
     let begins = started(&mut viewer).await;
@@ -160,32 +160,105 @@ async fn a_start_that_took_long_to_be_attached_is_told_with_a_gap_to_who_waited_
     }
 }
 
-/// What is told to who waits for the start of a VM that is found so, before `SeaBIOS` comes.
-async fn first_of(state: VmState, source: Source) -> Next {
+/// What who waits for a start is told before `SeaBIOS` comes, of a VM that is first found as
+/// `found`, and as `then` while its console is being attached.
+async fn first_of(found: Vm, then: Vm) -> Next {
     let mut host = Host::start(None, 1024);
     let console = host.console().await;
+    *host.script.takes.lock() = Duration::from_millis(500);
     let mut viewer = console.join(waiting()).unwrap();
-    let mut found = vm(Some(1));
-    found.state = state;
-    found.consoles[0].source = source;
     host.inventory.send_replace(inventory([found]));
+    until(&console, |state| state.booted.is_some()).await;
+    host.inventory.send_replace(inventory([then]));
     host.script.attached().await.output(b"SeaBIOS");
     assert_eq!(started(&mut viewer).await.offset, 0);
     output(&mut viewer).await
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_vm_wrote_to_a_socket_before_it_was_found_is_a_gap() {
-    let unix = || Source::Direct(Direct::Unix("/nowhere".into()));
-    let Next::Gap(gap) = first_of(VmState::Running, unix()).await else {
-        panic!("no gap");
-    };
-    assert_eq!((gap.from, gap.length_known), (gap.to, false));
-    assert_eq!(gap.reason, GapReason::NotAttached);
-    let paused = first_of(VmState::Paused, unix()).await;
-    assert_eq!(bytes(paused), b"SeaBIOS", "it wrote nothing as yet");
-    let kept = first_of(VmState::Running, Source::LibvirtConsole).await;
-    assert_eq!(bytes(kept), b"SeaBIOS", "a terminal holds it");
+async fn what_a_vm_may_have_written_before_it_was_attached_is_a_gap() {
+    let running = || vm(Some(1));
+    for (found, then) in [
+        (running(), running()),
+        (running(), unrun(1)),
+        (unrun(1), running()),
+    ] {
+        let states = (found.state, then.state);
+        let Next::Gap(gap) = first_of(found, then).await else {
+            panic!("no gap: {states:?}");
+        };
+        assert_eq!((gap.from, gap.length_known), (gap.to, false));
+        assert_eq!(gap.reason, GapReason::NotAttached);
+    }
+    let unrun = first_of(unrun(1), unrun(1)).await;
+    assert_eq!(bytes(unrun), b"SeaBIOS", "it had written nothing");
+    let mut channel = running();
+    channel.consoles[0].kind = ConsoleKind::Channel;
+    let held = first_of(channel.clone(), channel).await;
+    assert_eq!(bytes(held), b"SeaBIOS", "its guest waited");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_is_attached_long_before_it_runs_is_seen_from_its_first_byte() {
+    let mut host = Host::start(None, 1024);
+    let console = host.console().await;
+    let mut viewer = console.join(waiting()).unwrap();
+    let refused = EndpointError::Denied("not yet".into());
+    host.script.refusals.lock().push_back(refused);
+    host.inventory.send_replace(inventory([unrun(1)]));
+    until_available(&console, Availability::Denied).await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let sink = host.script.attached().await;
+    until_available(&console, Availability::Attached).await;
+    host.inventory.send_replace(inventory([vm(Some(1))]));
+    sink.output(b"SeaBIOS");
+    let begins = started(&mut viewer).await;
+    assert_eq!(bytes(output(&mut viewer).await), b"SeaBIOS");
+    let mut boot = console.join(starting(Start::FromBoot)).unwrap();
+    assert_eq!(boot.position(), begins);
+    assert_eq!(bytes(output(&mut boot).await), b"SeaBIOS");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_before_qemu_has_seen_that_its_terminal_is_opened_is_a_gap() {
+    // By what it writes, or by its hypervisor's news.
+    for (pause, news, missing) in [
+        (1, false, true),
+        (1, true, true),
+        (3, false, false),
+        (3, true, false),
+    ] {
+        let mut found = unrun(1);
+        found.consoles[0].source = Source::LibvirtConsole;
+        let mut runs = vm(Some(1));
+        runs.consoles = found.consoles.clone();
+        let mut host = Host::start(None, 1024);
+        let console = host.console().await;
+        let mut viewer = console.join(waiting()).unwrap();
+        host.inventory.send_replace(inventory([found]));
+        let sink = host.script.attached().await;
+        until_available(&console, Availability::Attached).await;
+        tokio::time::advance(Duration::from_secs(pause)).await;
+        if news {
+            host.inventory.send_replace(inventory([runs]));
+            until(&console, |state| state.vm_state == VmState::Running).await;
+            sink.output(b"SeaBIOS");
+        } else {
+            sink.output(b"SeaBIOS");
+            host.inventory.send_replace(inventory([runs]));
+            until(&console, |state| state.vm_state == VmState::Running).await;
+        }
+        sink.output(b" (version");
+        started(&mut viewer).await;
+        let mut first = output(&mut viewer).await;
+        if missing {
+            assert!(matches!(first, Next::Gap(_)), "{first:?}");
+            first = output(&mut viewer).await;
+        }
+        let mut all = bytes(first);
+        all.extend(bytes(output(&mut viewer).await));
+        assert_eq!(all, b"SeaBIOS (version");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -212,7 +285,7 @@ async fn a_reset_from_before_a_start_that_was_seen_is_not_its_boot() {
     let before = SystemTime::now();
     let vm = Vm {
         last_reset: Some(before - Duration::from_secs(3600)),
-        ..vm(Some(1))
+        ..unrun(1)
     };
     host.inventory.send_replace(inventory([vm]));
     host.script.attached().await.output(b"SeaBIOS");
@@ -238,7 +311,7 @@ async fn who_waits_may_come_while_the_vm_is_being_attached_for_the_first_time() 
     host.script.hangs.store(false, Ordering::Relaxed);
     host.inventory.send_replace(inventory([vm(None)]));
     until(&console, |state| state.vm_state == VmState::Off).await;
-    host.inventory.send_replace(inventory([vm(Some(2))]));
+    host.inventory.send_replace(inventory([unrun(2)]));
     host.script.attached().await.output(b"hello");
     started(&mut viewer).await;
     assert_eq!(bytes(output(&mut viewer).await), b"hello");
@@ -256,7 +329,7 @@ async fn who_ends_with_the_vm_gets_its_last_words_and_nothing_of_its_next_run() 
     sink.ended(EndpointEnd::Eof);
     host.inventory.send_replace(inventory([vm(None)]));
     until(&console, |state| state.vm_state == VmState::Off).await;
-    host.inventory.send_replace(inventory([vm(Some(2))]));
+    host.inventory.send_replace(inventory([unrun(2)]));
     host.script.attached().await.output(b"second");
     let (seen, reason) = ended(&mut ends).await;
     assert_eq!(
