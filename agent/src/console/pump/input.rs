@@ -193,7 +193,12 @@ impl<'a> InputLine<'a> {
         let now = now();
         self.last_taken = Some(now);
         self.watch.progress.taken(bytes, now);
-        self.watch.tell();
+        // While more waits nobody else looks.
+        if self.watch.progress.look_at().is_some_and(|due| due <= now) {
+            self.look();
+        } else {
+            self.watch.tell();
+        }
     }
 
     /// Sees how much of what the endpoint took is unread, where that can be seen.

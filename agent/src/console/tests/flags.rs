@@ -214,3 +214,23 @@ async fn what_a_pump_reports_after_its_console_is_gone_counts_nowhere() {
         assert!(host.metric(&line), "{name}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn input_that_is_read_bit_by_bit_is_not_wedged_though_more_waits_all_the_time() {
+    let mut host = Host::start(Some(1), 1024);
+    let console = host.console().await;
+    host.script.attached().await;
+    *host.script.unread.lock() = Some(3);
+    let typist = request(Some(Claim::IfFree));
+    let writer = console.join(typist.clone()).expect("joins");
+    host.appetite.add_permits(3);
+    type_in(&console, &typist, &writer, 0, b"abc");
+    // It is seen to be unread. From then on QEMU reads as much as it is given.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    type_in(&console, &typist, &writer, 3, &[b'x'; 100]);
+    for _ in 0..90 {
+        host.appetite.add_permits(1);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(console.status().state.wedged_since, None);
+    }
+}
