@@ -16,10 +16,11 @@ use crate::hypervisor::{ConsoleKind, Instance, VmState};
 /// not there.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// QEMU looks once a second whether anybody has opened its terminal, and throws away what a guest
-/// writes until it has seen that (chardev/char-pty.c; newer ones look as they write). Twice that,
-/// for a host that is busy.
-const TERMINAL_SEEN_WITHIN: Duration = Duration::from_secs(2);
+/// A VM that was found paused had written nothing before its console was attached if nothing tells
+/// for so long that it runs: QEMU looks once a second whether anybody has opened its terminal, and
+/// throws away what a guest writes until it has seen that (chardev/char-pty.c; newer ones look as
+/// they write); and it takes up to a quarter of a second until news of a QEMU are read.
+const STILL_PAUSED: Duration = Duration::from_secs(2);
 
 impl Shared {
     /// Takes note of what `target` tells of a boot, held against the target before it. Returns
@@ -58,20 +59,38 @@ impl Shared {
     /// told of for the first time.
     fn note_run(&mut self, target: &Target, other: bool) {
         let paused = target.connected && target.vm_state == VmState::Paused;
-        if !paused {
+        if other {
+            self.has_not_run = paused && self.started.is_some();
+        } else if !paused {
             self.runs();
-        } else if other {
-            self.has_not_run = self.started.is_some();
         }
     }
 
-    /// The VM runs, as its hypervisor or its output tells.
-    pub(super) fn runs(&mut self) {
+    /// The VM runs, as its hypervisor or its output tells; or it may.
+    fn runs(&mut self) {
         let began = std::mem::take(&mut self.has_not_run);
-        if began && self.target.device.source.is_terminal() {
+        if began && self.is_newest_run() && !self.guest_waits() {
             let attached = self.attached_at.map(|at| now().duration_since(at));
-            self.missing |= attached.is_none_or(|long| long < TERMINAL_SEEN_WITHIN);
+            self.missing |= attached.is_none_or(|long| long < STILL_PAUSED);
         }
+    }
+
+    /// The guest writes.
+    pub(super) fn writes(&mut self) {
+        if self.is_newest_run() {
+            self.runs();
+        }
+    }
+
+    /// Whether the run that is told of is the one at hand: the last words of one may come after
+    /// the news of the next.
+    fn is_newest_run(&self) -> bool {
+        self.instance == self.target.instance
+    }
+
+    /// Whether the guest waits until somebody is attached. Else QEMU throws away what it writes.
+    fn guest_waits(&self) -> bool {
+        self.target.device.kind == ConsoleKind::Channel
     }
 
     /// A generation began with this run of the VM: with its start, if that was seen just now.
@@ -91,11 +110,8 @@ impl Shared {
             return false;
         }
         self.attached_first = Some(SystemTime::now());
-        // QEMU throws away what a guest writes to a far end that nobody is connected to, but for
-        // a channel's: there the guest waits.
-        let waits = self.target.device.kind == ConsoleKind::Channel;
         match self.instance.and_then(|run| self.has_boot(run)) {
-            Some(has_boot) => !(has_boot && waits),
+            Some(has_boot) => !(has_boot && self.guest_waits()),
             // Who was here before it expects what it begins with; others never do.
             None => self.follows,
         }

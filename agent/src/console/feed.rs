@@ -87,7 +87,7 @@ impl Console {
             return;
         }
         let before = shared.allocated();
-        shared.runs();
+        shared.writes();
         let missing = shared.flows();
         let output = shared.output.as_mut();
         let denied = output.is_some_and(|output| output.append(bytes, stamp(wall)));

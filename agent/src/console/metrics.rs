@@ -71,7 +71,7 @@ impl ConsoleMetrics {
             interruptions: counter(
                 registry,
                 "vmconsole_console_interruptions_total",
-                "Times that a console was to be attached again to a QEMU it had been attached to",
+                "Times that a console was attached after its guest may have written to it",
             )?,
             ring_bytes: gauge(
                 registry,

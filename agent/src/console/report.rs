@@ -55,7 +55,10 @@ impl Console {
         shared.state.vm_state = vm_state;
         shared.state_version += u64::from(news);
         let before = std::mem::replace(&mut shared.target, target.clone());
+        // What is missing before whatever comes next is told at once.
+        let missing = shared.attached_at.is_some() && shared.missing && shared.flows();
         drop(shared);
+        self.count_interruption(missing);
         self.wake();
         if news || before.vm_name != target.vm_name || before.device != target.device {
             self.list();

@@ -90,6 +90,17 @@ fn bytes(next: Next) -> Vec<u8> {
     }
 }
 
+/// The first output of a run, behind the gap that one begins with which ran before it was
+/// attached.
+async fn first_bytes(viewer: &mut Viewer) -> Vec<u8> {
+    let Next::Gap(gap) = output(viewer).await else {
+        panic!("no gap")
+    };
+    assert_eq!((gap.from, gap.to.offset), (gap.to, 0));
+    assert_eq!(gap.reason, GapReason::NotAttached);
+    bytes(output(viewer).await)
+}
+
 /// A run of the VM that is found before it has written anything.
 fn unrun(instance: u64) -> Vm {
     Vm {

@@ -43,13 +43,6 @@ pub struct TcpAddress {
     pub telnet: bool,
 }
 
-impl Source {
-    /// Whether QEMU's side is a terminal, whoever opens the other one.
-    pub const fn is_terminal(&self) -> bool {
-        matches!(self, Self::LibvirtConsole | Self::Direct(Direct::Pty(_)))
-    }
-}
-
 impl Direct {
     /// How it is reached.
     pub const fn kind(&self) -> EndpointKind {
