@@ -20,7 +20,7 @@ async fn reaches_a_shell(
     let mut attached = serving.shell_on(&client, vm, alias).await;
     let said = run(&mut attached.send, &mut attached.receive, "tty").await;
     assert!(said.contains(&format!("\r\n{tty}\r\n")), "{said:?}");
-    assert!(attached.receive.gaps.is_empty());
+    assert_eq!(attached.receive.lost(), []);
     listed_as(&client, vm, (alias, kind)).await;
     attached.detach(BOUND).await;
     serving.settled().await;

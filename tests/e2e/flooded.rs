@@ -40,7 +40,7 @@ async fn costs(serving: &Serving, client: &Client, vm: &str, way: &str) {
     let (cpu, begun) = (usage::cpu(pid), Instant::now());
     let came = read_for(&mut attached, MEASURED).await;
     let (cpu, wall) = (usage::cpu(pid) - cpu, begun.elapsed().as_secs_f64());
-    assert!(attached.receive.gaps.is_empty());
+    assert_eq!(attached.receive.lost(), []);
     let text = String::from_utf8(came).expect("it is what was typed");
     let lines: Vec<&str> = text.split("\r\n").collect();
     let whole = &lines[1..lines.len() - 1];

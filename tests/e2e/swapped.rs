@@ -73,7 +73,7 @@ impl Stage {
         let (send, receive) = (&mut self.neighbour.send, &mut self.neighbour.receive);
         let said = run(send, receive, "echo s$((1+1))d").await;
         assert!(said.contains("s2d\r\n"), "{said:?}");
-        assert!(receive.gaps.is_empty());
+        assert_eq!(receive.lost(), []);
     }
 
     /// Waits until the list says so of the victim's console.
@@ -189,7 +189,7 @@ async fn what_takes_the_place_of_a_consoles_socket_is_refused_and_harms_nobody()
         let said = run(&mut writer.send, &mut writer.receive, "echo b$((1+1))k").await;
         assert!(said.contains("b2k\r\n"), "{said:?}");
     }
-    assert_eq!(writer.receive.gaps.len(), Kind::ALL.len());
+    assert_eq!(writer.receive.lost().len(), Kind::ALL.len());
     for attached in [writer, stage.neighbour] {
         attached.detach(BOUND).await;
     }

@@ -165,7 +165,7 @@ async fn each_has_the_console_in_its_turn_and_the_agent_is_back_within_five_seco
     assert!(why.contains("Active console session exists"), "{why}");
     let said = run(&mut writer.send, &mut writer.receive, "echo t$((1+1))t").await;
     assert!(said.contains("t2t\r\n"), "{said:?}");
-    assert!(writer.receive.gaps.is_empty());
+    assert_eq!(writer.receive.lost(), []);
 
     // virsh takes it by force: viewers are told, and stay, and are told when it is back.
     let forced = || VirshConsole::open_with(&host.libvirtd, &guest, SERIAL0, &["--force"]);
@@ -181,9 +181,8 @@ async fn each_has_the_console_in_its_turn_and_the_agent_is_back_within_five_seco
         .await;
     let said = run(&mut writer.send, &mut writer.receive, "echo b$((1+1))k").await;
     assert!(said.contains("b2k\r\n"), "{said:?}");
-    let [gap] = &writer.receive.gaps[..] else {
-        panic!("{:?}", writer.receive.gaps)
-    };
+    let lost = writer.receive.lost();
+    let [gap] = &lost[..] else { panic!("{lost:?}") };
     assert!(!gap.length_known && gap.from == gap.to, "{gap:?}");
 
     // By force once more, and a session takes it back on request.

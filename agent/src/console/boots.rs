@@ -19,7 +19,7 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// A VM that was found paused had written nothing before its console was attached if nothing tells
 /// for so long that it runs: QEMU looks once a second whether anybody has opened its terminal, and
 /// throws away what a guest writes until it has seen that (chardev/char-pty.c; newer ones look as
-/// they write); and it takes up to a quarter of a second until news of a QEMU are read.
+/// they write); and news of a QEMU take a moment, longer where libvirt is slow.
 const STILL_PAUSED: Duration = Duration::from_secs(2);
 
 impl Shared {
@@ -59,10 +59,12 @@ impl Shared {
     /// told of for the first time.
     fn note_run(&mut self, target: &Target, other: bool) {
         let paused = target.connected && target.vm_state == VmState::Paused;
+        if other || !paused {
+            // It may have run before it came to an end.
+            self.runs();
+        }
         if other {
             self.has_not_run = paused && self.started.is_some();
-        } else if !paused {
-            self.runs();
         }
     }
 
@@ -84,7 +86,7 @@ impl Shared {
 
     /// Whether the run that is told of is the one at hand: the last words of one may come after
     /// the news of the next.
-    fn is_newest_run(&self) -> bool {
+    pub(super) fn is_newest_run(&self) -> bool {
         self.instance == self.target.instance
     }
 

@@ -71,7 +71,7 @@ impl ConsoleMetrics {
             interruptions: counter(
                 registry,
                 "vmconsole_console_interruptions_total",
-                "Times that a console was attached after its guest may have written to it",
+                "Times that a console was attached again to the same QEMU, or after a start of its VM",
             )?,
             ring_bytes: gauge(
                 registry,

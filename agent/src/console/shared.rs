@@ -268,7 +268,7 @@ impl Shared {
         self.complete = false;
         let late = self.attached_late();
         let unheard = std::mem::take(&mut self.missing) || late;
-        let missing = unheard && !self.has_not_run;
+        let missing = unheard && !(self.has_not_run && self.is_newest_run());
         if missing {
             self.interrupt();
         }

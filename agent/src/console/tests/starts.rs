@@ -231,14 +231,14 @@ async fn a_vm_that_is_attached_long_before_it_runs_is_seen_from_its_first_byte()
 #[tokio::test(start_paused = true)]
 async fn what_a_vm_wrote_that_ran_soon_after_it_was_attached_is_a_gap_and_told_at_once() {
     // As its hypervisor tells, or what it writes.
-    for by_news in [true, false] {
+    for (after, by_news) in [(1, true), (1, false), (3, true)] {
         let mut host = Host::start(None, 1024);
         let console = host.console().await;
         let mut viewer = console.join(waiting()).unwrap();
         host.inventory.send_replace(inventory([unrun(1)]));
         let sink = host.script.attached().await;
         until_available(&console, Availability::Attached).await;
-        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::time::advance(Duration::from_secs(after)).await;
         if !by_news {
             sink.output(b"SeaBIOS");
         }
@@ -246,8 +246,10 @@ async fn what_a_vm_wrote_that_ran_soon_after_it_was_attached_is_a_gap_and_told_a
         until(&console, |state| state.vm_state == VmState::Running).await;
         started(&mut viewer).await;
         if by_news {
-            let told = output(&mut viewer).await;
-            assert!(matches!(told, Next::Gap(_)), "{told:?}");
+            if after == 1 {
+                let told = output(&mut viewer).await;
+                assert!(matches!(told, Next::Gap(_)), "{told:?}");
+            }
             sink.output(b"SeaBIOS");
             assert_eq!(bytes(output(&mut viewer).await), b"SeaBIOS");
         } else {
@@ -256,6 +258,20 @@ async fn what_a_vm_wrote_that_ran_soon_after_it_was_attached_is_a_gap_and_told_a
         sink.output(b" (version");
         assert_eq!(bytes(output(&mut viewer).await), b" (version", "told once");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_may_have_run_before_it_ended_is_a_gap() {
+    let mut host = Host::start(None, 1024);
+    let console = host.console().await;
+    let mut viewer = console.join(waiting()).unwrap();
+    host.inventory.send_replace(inventory([unrun(1)]));
+    host.script.attached().await;
+    until_available(&console, Availability::Attached).await;
+    host.inventory.send_replace(inventory([vm(None)]));
+    started(&mut viewer).await;
+    let told = output(&mut viewer).await;
+    assert!(matches!(told, Next::Gap(_)), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]
