@@ -57,11 +57,14 @@ impl ReceiveHalf {
     /// Every gap but one at a generation's very beginning, which tells that a VM may have written
     /// before it was attached. Whether that is told hangs on how much of its start was seen.
     pub fn lost(&self) -> Vec<v1::Gap> {
-        let is_late_start =
-            |gap: &v1::Gap| gap.from == gap.to && gap.to.is_some_and(|to| to.offset == 0);
-        let mut lost = self.gaps.clone();
-        lost.retain(|gap| !is_late_start(gap));
-        lost
+        let is_late_start = |gap: &v1::Gap| {
+            gap.reason() == v1::GapReason::NotAttached
+                && !gap.length_known
+                && gap.from == gap.to
+                && gap.to.is_some_and(|to| to.offset == 0)
+        };
+        let lost = self.gaps.iter().filter(|gap| !is_late_start(gap));
+        lost.copied().collect()
     }
 
     /// Whether to acknowledge what comes from now on, as is done unless told otherwise.
