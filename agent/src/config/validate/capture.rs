@@ -145,7 +145,7 @@ mod tests {
         let many = "[[capture.rule]]\nvms=['a']\nmode='off'\n".repeat(MAX_CAPTURE_RULES + 1);
         let told = parse(&many).expect_err("too many");
         assert!(
-            told.contains("capture.rule: has 257 entries; write 0 to 256"),
+            told.contains("capture.rule: has 257 entries; write at most 256"),
             "{told}"
         );
         let unknown = parse("[[capture.rule]]\nvms=['a']\nlevel=1\n").expect_err("unknown");

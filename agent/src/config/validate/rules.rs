@@ -67,7 +67,9 @@ pub(super) fn entries<T>(
     if allowed.contains(&entries) {
         return Ok(());
     }
-    let (least, most) = allowed.into_inner();
-    let message = format!("has {entries} entries; write {least} to {most}");
+    let message = match allowed.into_inner() {
+        (0, most) => format!("has {entries} entries; write at most {most}"),
+        (least, most) => format!("has {entries} entries; write {least} to {most}"),
+    };
     Err(source.invalid(key, raw.span(), message))
 }
