@@ -80,8 +80,8 @@ pub(super) struct Shared {
     pub(super) attached_first: Option<SystemTime>,
     /// Since when it is attached, while it is.
     pub(super) attached_at: Option<Instant>,
-    /// Whether output may be missing at the head: this instance was entered, and is not
-    /// attached yet or any more.
+    /// Whether output may be missing at the head, and nobody was told: this instance was entered
+    /// and is not attached yet or any more, or it ran just after it was.
     pub(super) missing: bool,
     /// Whether the guest's last words came: the last attachment ended with its end of file,
     /// or there was none.

@@ -35,7 +35,9 @@ enum State {
 pub(super) struct Line {
     state: Mutex<State>,
     /// Whether a read that is not full has read all that there was. One of a terminal gives a
-    /// piece, and one of a TCP connection stops before urgent data.
+    /// piece, and one of a TCP connection stops before urgent data. On a unix socket only
+    /// descriptors and urgent data end one early: QEMU sends neither, and who does so holds up
+    /// its own console alone.
     reads_all: bool,
     /// Input was written since the last read of any bytes.
     answer_due: AtomicBool,
