@@ -20,6 +20,7 @@ mod breaks;
 mod capture;
 mod displays;
 mod effects;
+mod first_bytes;
 mod flags;
 mod held;
 mod input;
